@@ -1,0 +1,19 @@
+module github.com/tablecloth-go/tablecloth
+
+go 1.26.0
+
+require (
+	github.com/cloudflare/tableflip v1.2.3
+	github.com/google/renameio/v2 v2.0.2
+	github.com/sirupsen/logrus v1.10.2
+	github.com/spf13/cobra v1.10.2
+	golang.org/x/net v0.62.0
+	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
+)
+
+require (
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)

@@ -1,0 +1,204 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// Result is how an upgrade ended.
+type Result string
+
+const (
+	Ready    Result = "ready"     // the new generation acts for the service
+	Failed   Result = "failed"    // the new process died or said that it can't; the old generation serves
+	TimedOut Result = "timed out" // the new process was not ready in time and was killed; the old generation serves
+	Refused  Result = "refused"   // nothing was started
+	Moved    Result = "moved"     // the next generation will see to it: ask it for the outcome by ID
+)
+
+// Outcome is the answer to one upgrade request.
+type Outcome struct {
+	ID         string        `json:"id"`
+	Service    string        `json:"service,omitempty"`
+	Trigger    string        `json:"trigger"` // "SIGHUP", "control", "api", "crash", "death"
+	Result     Result        `json:"result"`
+	Reason     string        `json:"reason,omitempty"` // why not ready
+	Hint       string        `json:"hint,omitempty"`   // what to do about it
+	Generation int           `json:"generation"`       // the one that acts for the service now
+	PID        int           `json:"pid"`              // its process
+	Took       time.Duration `json:"took_ns"`
+	Confirmed  bool          `json:"confirmed"`           // the new process said itself that it is ready
+	Exit       string        `json:"exit,omitempty"`      // "exit status 7", "signal: killed"
+	ExitCode   *int          `json:"exit_code,omitempty"` // nil: not ended, or by a signal
+	Output     []string      `json:"output,omitempty"`    // the new process's last lines, where they are known
+	At         time.Time     `json:"at"`
+}
+
+// State is what a generation, or a worker of it, is doing.
+type State string
+
+const (
+	Starting State = "starting"
+	Serving  State = "serving"
+	Draining State = "draining" // replaced or crashed: finishing what it has
+	Stopping State = "stopping" // the service is being stopped
+	GaveUp   State = "gave up"  // too many deaths: paused (a service, not a process)
+	Down     State = "down"     // waiting for its next start (a service, not a process)
+)
+
+// Status tells everything that is known of the services behind a socket.
+type Status struct {
+	Version  int       `json:"version"` // of this format: 1
+	Mode     string    `json:"mode"`    // "alone", "kept"
+	Keeper   *Process  `json:"keeper,omitempty"`
+	Services []Service `json:"services"`
+}
+
+// Process is one process.
+type Process struct {
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Binary  string    `json:"binary,omitempty"`  // path as it was started
+	Changed bool      `json:"changed,omitempty"` // what lies at that path now is another file
+	Build   string    `json:"build,omitempty"`   // version or VCS revision of its build info
+	Memory  int64     `json:"memory_bytes,omitempty"`
+	CPU     float64   `json:"cpu_seconds,omitempty"`
+}
+
+// Service is one service: one or several generations, of which one is current.
+type Service struct {
+	Name        string       `json:"name"`
+	State       State        `json:"state"`
+	Generation  int          `json:"generation"`             // the current one
+	Generations []Generation `json:"generations"`            // those with processes, oldest first
+	Listen      []string     `json:"listen,omitempty"`       // "name=network:address"
+	LastOutcome *Outcome     `json:"last_outcome,omitempty"` // of an upgrade
+	LastCrash   *Crash       `json:"last_crash,omitempty"`
+	Crashes     int          `json:"crashes"` // in the window that leads to giving up
+	Restarts    int          `json:"restarts"`
+	Upgrades    int          `json:"upgrades"`
+	RetryAt     *time.Time   `json:"retry_at,omitempty"` // gave up, or backing off, until then
+	Notes       []string     `json:"notes,omitempty"`    // "rescue: off: clone(2) refused: operation not permitted"
+}
+
+// Generation is one run of a service's program.
+type Generation struct {
+	Number    int      `json:"number"`
+	State     State    `json:"state"`
+	Confirmed bool     `json:"confirmed"`          // it said itself that it is ready
+	ReadyBy   string   `json:"ready_by,omitempty"` // "library", "notify", "listen", "fd", "delay", "alive"
+	Workers   []Worker `json:"workers"`            // alone: one
+	Deadline  *string  `json:"deadline,omitempty"` // RFC 3339: a drain ends then by force
+	Holdouts  []Conn   `json:"holdouts,omitempty"` // what a drain waits for, oldest first, at most 16
+}
+
+// Worker is one process of a generation.
+type Worker struct {
+	Process
+	Index  int    `json:"index"`
+	State  State  `json:"state"`
+	Status string `json:"status,omitempty"` // its own words (STATUS=)
+	Conns  *Conns `json:"conns,omitempty"`  // nil: not known (no library in it)
+}
+
+// Conns counts connections of a process, by what became of them.
+type Conns struct {
+	Open     int              `json:"open"`
+	Idle     int              `json:"idle"`
+	Active   int              `json:"active"` // a request is being served
+	Pinned   int              `json:"pinned"` // can't move: TLS, HTTP/2, hijacked
+	Requests int64            `json:"requests"`
+	Moved    int64            `json:"moved"`            // handed over to the next generation
+	Adopted  int64            `json:"adopted"`          // taken from the last one
+	Closed   map[string]int64 `json:"closed,omitempty"` // at a drain, by reason
+	Panics   int64            `json:"panics"`           // answered with a 500
+}
+
+// Conn is one connection that a drain waits for.
+type Conn struct {
+	Service string    `json:"service"`
+	Peer    string    `json:"peer"`
+	State   string    `json:"state"`             // "active", "idle", "hijacked", "http2", "tls"
+	Since   time.Time `json:"since"`             // of that state
+	Request string    `json:"request,omitempty"` // "GET /slow"
+}
+
+// Crash is one death or caught crash.
+type Crash struct {
+	At         time.Time     `json:"at"`
+	Generation int           `json:"generation"`
+	PID        int           `json:"pid"`
+	Uptime     time.Duration `json:"uptime_ns"`
+	Caught     bool          `json:"caught"`          // the process lived long enough to hand over
+	Error      string        `json:"error,omitempty"` // the panic's text
+	Exit       string        `json:"exit,omitempty"`  // "exit status 2", "signal: killed"
+	Stack      string        `json:"stack,omitempty"`
+	Output     []string      `json:"output,omitempty"` // last lines of stderr, kept only
+}
+
+// Event is one line of GET /events.
+type Event struct {
+	Seq        uint64         `json:"seq"`
+	At         time.Time      `json:"at"`
+	Kind       string         `json:"kind"` // see the Event… constants
+	Service    string         `json:"service,omitempty"`
+	Generation int            `json:"generation,omitempty"`
+	PID        int            `json:"pid,omitempty"`
+	Text       string         `json:"text,omitempty"`    // for people
+	Outcome    *Outcome       `json:"outcome,omitempty"` // of EventUpgraded, EventFailed
+	Crash      *Crash         `json:"crash,omitempty"`   // of EventCrash, EventDeath
+	Counts     map[string]int `json:"counts,omitempty"`  // of EventHandover, EventRescue
+}
+
+const (
+	EventStart    = "start"    // a process was started
+	EventReady    = "ready"    // a generation acts for the service
+	EventUpgrade  = "upgrade"  // an upgrade begins
+	EventUpgraded = "upgraded" // it succeeded
+	EventFailed   = "failed"   // it did not
+	EventDrain    = "drain"    // a generation begins to drain
+	EventHandover = "handover" // its connections have moved
+	EventKill     = "kill"     // the kill timeout ended a process
+	EventGone     = "gone"     // a generation has ended
+	EventCrash    = "crash"    // a caught crash
+	EventDeath    = "death"    // a process died of its own
+	EventRescue   = "rescue"   // what became of a dead worker's connections
+	EventGiveUp   = "giveup"   // too many deaths: pause
+	EventResumed  = "resumed"  // the successor died: the old generation serves again
+	EventStop     = "stop"     // the service is being stopped
+)
+
+// UpgradeRequest asks for an upgrade.
+type UpgradeRequest struct {
+	ID      string   // chosen by the requester, so that it can ask again after a broken connection; "": one is made
+	Service string   // "": the only one, or all
+	Trigger string   // "control" if empty
+	Now     bool     // end a drain that is in the way at once
+	Args    []string // kept: new arguments, which stick if the upgrade succeeds; nil: as before
+	Restart bool     // kept: start the last good binary again instead of what is on disk
+}
+
+// StopRequest asks for the end of a service.
+type StopRequest struct {
+	Service string
+	Now     bool // don't wait for requests in flight
+}
+
+// Backend is what a control socket is a door to. Its methods may be called
+// from many goroutines.
+type Backend interface {
+	// Status tells how things are. It doesn't block.
+	Status() Status
+	// Upgrade blocks until the outcome is known, or ctx is done: that cancels
+	// the upgrade, unless others have asked for it too.
+	Upgrade(ctx context.Context, r UpgradeRequest) Outcome
+	// Outcome blocks like Upgrade, for a request made earlier, possibly of an
+	// earlier generation; false: nobody knows that ID.
+	Outcome(ctx context.Context, id string) (Outcome, bool)
+	// Stop blocks until the stop has begun.
+	Stop(ctx context.Context, r StopRequest) error
+	// Live reports whether the process works at all, Ready whether requests
+	// should be sent to it.
+	Live() bool
+	Ready() bool
+}
