@@ -88,8 +88,9 @@ type Generation struct {
 	Confirmed bool     `json:"confirmed"`          // it said itself that it is ready
 	ReadyBy   string   `json:"ready_by,omitempty"` // "library", "notify", "listen", "fd", "delay", "alive"
 	Workers   []Worker `json:"workers"`            // alone: one
-	Deadline  *string  `json:"deadline,omitempty"` // RFC 3339: a drain ends then by force
-	Holdouts  []Conn   `json:"holdouts,omitempty"` // what a drain waits for, oldest first, at most 16
+	// Deadline is when a drain ends by force; nil: none.
+	Deadline *time.Time `json:"deadline,omitempty"`
+	Holdouts []Conn     `json:"holdouts,omitempty"` // what a drain waits for, oldest first, at most 16
 }
 
 // Worker is one process of a generation.
@@ -150,6 +151,7 @@ type Event struct {
 	Counts     map[string]int `json:"counts,omitempty"`  // of EventHandover, EventRescue
 }
 
+// Kinds of events.
 const (
 	EventStart    = "start"    // a process was started
 	EventReady    = "ready"    // a generation acts for the service
@@ -166,22 +168,27 @@ const (
 	EventGiveUp   = "giveup"   // too many deaths: pause
 	EventResumed  = "resumed"  // the successor died: the old generation serves again
 	EventStop     = "stop"     // the service is being stopped
+	EventGap      = "gap"      // made by the server: events before this one are not held any more
 )
 
 // UpgradeRequest asks for an upgrade.
 type UpgradeRequest struct {
-	ID      string   // chosen by the requester, so that it can ask again after a broken connection; "": one is made
-	Service string   // "": the only one, or all
-	Trigger string   // "control" if empty
-	Now     bool     // end a drain that is in the way at once
-	Args    []string // kept: new arguments, which stick if the upgrade succeeds; nil: as before
-	Restart bool     // kept: start the last good binary again instead of what is on disk
+	// ID is chosen by the requester (NewID), so that it can ask again after a
+	// broken connection. "": one is made.
+	ID      string `json:"id,omitempty"`
+	Service string `json:"service,omitempty"` // "": the only one, or all
+	Trigger string `json:"trigger,omitempty"` // "": "control"
+	Now     bool   `json:"now,omitempty"`     // end a drain that is in the way at once
+	// Args are new arguments of a kept program, which stick if the upgrade
+	// succeeds. nil: as before.
+	Args    []string `json:"args,omitempty"`
+	Restart bool     `json:"restart,omitempty"` // kept: start the last good binary again instead of what is on disk
 }
 
 // StopRequest asks for the end of a service.
 type StopRequest struct {
-	Service string
-	Now     bool // don't wait for requests in flight
+	Service string `json:"service,omitempty"` // "": all of them
+	Now     bool   `json:"now,omitempty"`     // don't wait for requests in flight
 }
 
 // Backend is what a control socket is a door to. Its methods may be called
@@ -192,8 +199,9 @@ type Backend interface {
 	// Upgrade blocks until the outcome is known, or ctx is done: that cancels
 	// the upgrade, unless others have asked for it too.
 	Upgrade(ctx context.Context, r UpgradeRequest) Outcome
-	// Outcome blocks like Upgrade, for a request made earlier, possibly of an
-	// earlier generation; false: nobody knows that ID.
+	// Outcome blocks until the outcome of a request made earlier, possibly of an
+	// earlier generation, is known, or ctx is done, which cancels nothing.
+	// false: nobody knows that ID, or ctx was done first.
 	Outcome(ctx context.Context, id string) (Outcome, bool)
 	// Stop blocks until the stop has begun.
 	Stop(ctx context.Context, r StopRequest) error
