@@ -5,6 +5,7 @@ package gate
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -28,7 +29,8 @@ type Listener struct {
 	cond   sync.Cond // open, closed or accepting changed
 	open   bool
 	closed bool
-	inside int // Accept calls between the gate and the tracker's return
+	inside int  // Accept calls between the gate and the tracker's return
+	refuse bool // the kernel refuses connections, see Refuse
 	track  func(net.Conn) net.Conn
 	onDone func() // runs once, after Close
 }
@@ -80,13 +82,33 @@ func (l *Listener) leave(err error) (again bool) {
 }
 
 // Open lets connections in.
-func (l *Listener) Open() {
+func (l *Listener) Open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open || l.closed {
+		return nil
+	}
+	if l.refuse {
+		if err := relisten(l.sock); err != nil {
+			return fmt.Errorf("listen again on %s: %w", l.Addr(), err)
+		}
+		l.refuse = false
+	}
+	l.sock.SetDeadline(time.Time{})
+	l.open = true
+	l.cond.Broadcast()
+	return nil
+}
+
+// Refuse makes the kernel refuse connections to a shut gate's TCP socket, in
+// all processes that hold it, until the gate is opened again: nobody serves this
+// address any more, so nobody shall wait for an answer in its backlog. Other
+// sockets stay as they are.
+func (l *Listener) Refuse() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.open && !l.closed {
-		l.sock.SetDeadline(time.Time{})
-		l.open = true
-		l.cond.Broadcast()
+		l.refuse = unlisten(l.sock)
 	}
 }
 

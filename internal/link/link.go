@@ -12,6 +12,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -152,6 +153,9 @@ func (c *Conn) Recv() (Message, error) {
 		want = 4
 	}
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf[:want], c.oob)
+	if errors.Is(err, io.EOF) {
+		return Message{}, io.EOF // without net's OpError around it
+	}
 	if err != nil {
 		return Message{}, err
 	}
