@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// Version of the protocol and its formats. Unknown fields are ignored on both
+// sides; what must not be misunderstood raises the number.
+const Version = 1
+
 // Result is how an upgrade ended.
 type Result string
 

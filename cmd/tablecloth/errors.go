@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// Exit statuses of every command but run.
+const (
+	exitDone       = 0
+	exitFailed     = 1 // failed or timed out; the old generation serves
+	exitUsage      = 2
+	exitNotRunning = 3
+	exitGaveUp     = 4
+	exitRefused    = 5
+	exitUnknown    = 6 // nobody can tell the outcome
+)
+
+// exitError is how a command fails. Only its status counts where err is nil:
+// everything has been said.
+type exitError struct {
+	status int
+	err    error
+	hint   string
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// fail makes an exitError. hint may be "".
+func fail(status int, hint, format string, args ...any) error {
+	return &exitError{status: status, hint: hint, err: fmt.Errorf(format, args...)}
+}
+
+func usageError(cmd *cobra.Command, err error) error {
+	return fail(exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath()), "%w", err)
+}
+
+// execute runs the command that args name, says why it failed, and returns the
+// exit status.
+func execute(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	e := explain(cmd, err)
+	if e.err != nil {
+		complain(root.ErrOrStderr(), e.err.Error(), e.hint)
+	}
+	return e.status
+}
+
+// explain finds the exit status and the hint of an error.
+func explain(cmd *cobra.Command, err error) *exitError {
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit
+	}
+	e := &exitError{status: exitFailed, err: err}
+	var told *control.Error
+	if errors.As(err, &told) {
+		e.hint = told.Hint
+	}
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		e.status = exitNotRunning
+	case errors.Is(err, control.ErrDenied):
+		e.status = exitRefused
+	case errors.Is(err, control.ErrUnknown):
+		e.status = exitUnknown
+	case errors.Is(err, control.ErrAmbiguous):
+		e.status = exitUsage
+	case told == nil && strings.HasPrefix(err.Error(), "unknown command"), isArgsError(err):
+		// cobra's own errors have no type
+		e.status, e.hint = exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath())
+	}
+	return e
+}
+
+func isArgsError(err error) bool {
+	for _, s := range []string{"accepts ", "requires at least", "if any flags in the group", "required flag"} {
+		if strings.HasPrefix(err.Error(), s) {
+			return true
+		}
+	}
+	return false
+}
+
+func complain(w io.Writer, msg, hint string) {
+	fmt.Fprintf(w, "tablecloth: error: %s\n", strings.TrimPrefix(firstLine(msg), "control: "))
+	if hint != "" {
+		fmt.Fprintf(w, "tablecloth: hint: %s\n", hint)
+	}
+}
+
+// firstLine drops what cobra adds to its messages: suggestions, usage.
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
