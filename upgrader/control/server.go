@@ -1,0 +1,384 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// versionHeader is in every request and answer. A request without it is taken
+	// for one of version 1, so that curl will do.
+	versionHeader = "Tablecloth-Control-Version"
+	// originHeader is Events.Origin, in answers to GET /events.
+	originHeader = "Tablecloth-Events-Origin"
+
+	maxBody = 1 << 20 // of a request: Args may be long
+	// stuckAfter ends a connection whose peer does not take or send anything.
+	stuckAfter = 30 * time.Second
+)
+
+// Server answers on a control socket. Each connection is for one request, so
+// that the next one reaches whichever generation acts for the service then.
+type Server struct {
+	Backend Backend
+	Events  *Events      // nil: GET /events is not found
+	Metrics http.Handler // of GET /metrics; nil: not found
+	// ErrorLog hears of what net/http complains about, and of panics of the
+	// Backend. nil: nobody.
+	ErrorLog *log.Logger
+
+	once   sync.Once
+	mux    *http.ServeMux
+	http   *http.Server
+	ending context.Context // done when the streams of events are to end
+	end    context.CancelFunc
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		s.ending, s.end = context.WithCancel(context.Background())
+		s.mux = http.NewServeMux()
+		for _, r := range s.routes() {
+			s.mux.HandleFunc(r.method+" "+r.path, r.handle)
+			s.mux.HandleFunc(r.path, methodNotAllowed(r.method))
+		}
+		s.mux.HandleFunc("/", s.notFound)
+		if s.ErrorLog == nil {
+			s.ErrorLog = log.New(io.Discard, "", 0)
+		}
+		s.http = &http.Server{
+			Handler:           s,
+			ErrorLog:          s.ErrorLog,
+			ReadHeaderTimeout: stuckAfter,
+			MaxHeaderBytes:    16 << 10,
+		}
+		s.http.SetKeepAlivesEnabled(false)
+	})
+}
+
+type route struct {
+	method, path string
+	handle       http.HandlerFunc
+}
+
+func (s *Server) routes() []route {
+	rs := []route{
+		{"GET", "/status", s.status},
+		{"POST", "/upgrade", s.upgrade},
+		{"GET", "/upgrade/{id}", s.outcome},
+		{"POST", "/stop", s.stop},
+		{"GET", "/healthz", probe(func() bool { return s.Backend.Live() })},
+		{"GET", "/readyz", probe(func() bool { return s.Backend.Ready() })},
+	}
+	if s.Events != nil {
+		rs = append(rs, route{"GET", "/events", s.events})
+	}
+	if s.Metrics != nil {
+		rs = append(rs, route{"GET", "/metrics", s.Metrics.ServeHTTP})
+	}
+	return rs
+}
+
+// Serve answers on the connections of ln, until ln fails or the Server is shut
+// down or closed: http.ErrServerClosed then. Whether peers may ask at all is for
+// ln to see to, as Listener does.
+func (s *Server) Serve(ln net.Listener) error {
+	s.init()
+	return s.http.Serve(ln)
+}
+
+// Shutdown closes the listeners, ends the streams of events, and waits until all
+// requests have been answered or ctx is done.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.init()
+	s.end()
+	return s.http.Shutdown(ctx)
+}
+
+// Close closes the listeners and all connections. The requests' contexts end.
+func (s *Server) Close() error {
+	s.init()
+	s.end()
+	return s.http.Close()
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.init()
+	w.Header().Set(versionHeader, strconv.Itoa(Version))
+	w.Header().Set("Cache-Control", "no-store")
+	defer s.contain(w, r)
+	if err := checkVersion(r); err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// contain answers for a Backend that panics: its requester should learn why there
+// is no outcome.
+func (s *Server) contain(w http.ResponseWriter, r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it as well
+		panic(v)
+	}
+	s.ErrorLog.Printf("control: %s %s: panic: %v\n%s", r.Method, r.URL.Path, v, debug.Stack())
+	writeError(w, http.StatusInternalServerError, &Error{Message: fmt.Sprintf("panic: %v", v)})
+}
+
+func checkVersion(r *http.Request) error {
+	v := r.Header.Get(versionHeader)
+	if v == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		return &Error{Message: fmt.Sprintf("%s: %.20q is not a version", versionHeader, v)}
+	}
+	if n > Version {
+		return &Error{Message: fmt.Sprintf("this service speaks version %d of the control protocol, the request is of version %d", Version, n),
+			Hint: "use the tablecloth command of the release that the service was built with"}
+	}
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	st := s.Backend.Status()
+	st.Version = Version
+	writeJSON(w, http.StatusOK, st)
+}
+
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	var req UpgradeRequest
+	if err := readBody(w, r, &req); err != nil {
+		writeError(w, bodyStatus(err), err)
+		return
+	}
+	if err := checkID(req.ID); err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	if req.ID == "" {
+		req.ID = NewID()
+	}
+	if req.Trigger == "" {
+		req.Trigger = "control"
+	}
+	writeOutcome(w, s.Backend.Upgrade(r.Context(), req))
+}
+
+// checkID keeps IDs harmless in paths and logs.
+func checkID(id string) error {
+	if len(id) > 64 {
+		return &Error{Message: "the id has over 64 characters"}
+	}
+	for _, c := range id {
+		if !strings.ContainsRune("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", c) {
+			return &Error{Message: "the id has characters other than letters, digits, - and _"}
+		}
+	}
+	return nil
+}
+
+func (s *Server) outcome(w http.ResponseWriter, r *http.Request) {
+	out, ok := s.Backend.Outcome(r.Context(), r.PathValue("id"))
+	if !ok {
+		writeError(w, http.StatusNotFound, &Error{Message: "nobody knows an upgrade of this id",
+			Hint: fmt.Sprintf("only the last %d outcomes are kept", KeptOutcomes)})
+		return
+	}
+	writeOutcome(w, out)
+}
+
+func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
+	var req StopRequest
+	if err := readBody(w, r, &req); err != nil {
+		writeError(w, bodyStatus(err), err)
+		return
+	}
+	if err := s.Backend.Stop(r.Context(), req); err != nil {
+		writeError(w, http.StatusConflict, err)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, struct{}{})
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	seq, follow, err := s.eventsQuery(r)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	w.Header().Set(originHeader, s.Events.Origin())
+	w.Header().Set("Content-Type", "application/jsonl")
+	out := newStream(w)
+	if !follow {
+		out.send(s.Events.Since(seq))
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.ending, cancel)()
+	reader := s.Events.Follow(seq)
+	for evs := []Event(nil); out.send(evs) == nil; { // the first time only the headers are sent
+		if evs = reader.Next(ctx); evs == nil {
+			return
+		}
+	}
+}
+
+func (s *Server) eventsQuery(r *http.Request) (seq uint64, follow bool, err error) {
+	q := r.URL.Query()
+	if v := q.Get("since"); v != "" {
+		if seq, err = strconv.ParseUint(v, 10, 64); err != nil {
+			return 0, false, &Error{Message: fmt.Sprintf("since: %.20q is not a sequence number", v)}
+		}
+	}
+	switch v := q.Get("follow"); v {
+	case "", "0", "false":
+	case "1", "true":
+		follow = true
+	default:
+		return 0, false, &Error{Message: fmt.Sprintf("follow: %.20q is neither 0 nor 1", v)}
+	}
+	if o := q.Get("origin"); o != "" && o != s.Events.Origin() {
+		seq = ^uint64(0) // numbers of another life of the service mean nothing here
+	}
+	return seq, follow, nil
+}
+
+// stream writes events as JSON lines, each batch at once.
+type stream struct {
+	rc  *http.ResponseController
+	enc *json.Encoder
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	return &stream{http.NewResponseController(w), json.NewEncoder(w)}
+}
+
+func (s *stream) send(evs []Event) error {
+	s.rc.SetWriteDeadline(time.Now().Add(stuckAfter)) // not supported by a recorder
+	for _, ev := range evs {
+		if err := s.enc.Encode(ev); err != nil {
+			return err
+		}
+	}
+	return s.rc.Flush()
+}
+
+func probe(ok func() bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if !ok() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "no\n")
+			return
+		}
+		io.WriteString(w, "ok\n")
+	}
+}
+
+func methodNotAllowed(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		writeError(w, http.StatusMethodNotAllowed, &Error{Message: fmt.Sprintf("%s is for %s", r.URL.Path, allow)})
+	}
+}
+
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	var known []string
+	for _, r := range s.routes() {
+		known = append(known, r.method+" "+r.path)
+	}
+	writeError(w, http.StatusNotFound, &Error{Message: fmt.Sprintf("there is no %.100q", r.URL.Path),
+		Hint: "there are " + strings.Join(known, ", ")})
+}
+
+// readBody decodes an optional JSON body. Unknown fields are those of later
+// releases, and ignored.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(stuckAfter))
+	defer rc.SetReadDeadline(time.Time{}) // the request's context must live on
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return &Error{Message: fmt.Sprintf("the body has over %d bytes", maxBody), Err: err}
+		}
+		return &Error{Message: "read the body: " + err.Error(), Err: err}
+	}
+	if len(strings.TrimSpace(string(b))) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return &Error{Message: "the body is not a JSON request: " + err.Error(), Err: err}
+	}
+	return nil
+}
+
+func bodyStatus(err error) int {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusBadRequest
+}
+
+// resultStatus makes `curl -f` fail where an upgrade has failed.
+func resultStatus(r Result) int {
+	switch r {
+	case Ready:
+		return http.StatusOK
+	case Failed:
+		return http.StatusBadGateway
+	case TimedOut:
+		return http.StatusGatewayTimeout
+	case Refused:
+		return http.StatusConflict
+	case Moved:
+		return http.StatusAccepted
+	}
+	return http.StatusInternalServerError
+}
+
+func writeOutcome(w http.ResponseWriter, out Outcome) { writeJSON(w, resultStatus(out.Result), out) }
+
+// answer is the body of what is no success.
+type answer struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
+	a := answer{Error: err.Error()}
+	var e *Error
+	if errors.As(err, &e) {
+		a = answer{Error: e.Message, Hint: e.Hint}
+	}
+	writeJSON(w, status, a)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(stuckAfter))
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.Encode(v)
+}
