@@ -1,0 +1,480 @@
+package keeper
+
+import (
+	"slices"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+const (
+	quickDeath  = time.Second // a worker that dies before is no use to start again at once
+	firstDelay  = 100 * time.Millisecond
+	longestWait = 10 * time.Second
+)
+
+// next is the whole of what the keeper decides about a service. It is pure: the
+// same state and event give the same result, and s is not changed.
+func next(s state, e event) (state, []action) {
+	m := &machine{state: s.clone(), at: e.at}
+	m.handle(e)
+	m.settle()
+	return m.state, m.todo
+}
+
+// machine is a state in the middle of a transition.
+type machine struct {
+	state
+	at   time.Time
+	todo []action
+}
+
+func (m *machine) do(a action) { m.todo = append(m.todo, a) }
+
+func (m *machine) handle(e event) {
+	switch e.kind {
+	case evStart:
+		if m.phase == idle {
+			m.phase = running
+		}
+	case evRequest:
+		m.request(e)
+	case evCancel:
+		m.cancel(e.request)
+	case evStop:
+		m.stop(e.now)
+	case evReady:
+		m.ready(e.proc)
+	case evDied:
+		m.died(e)
+	case evCrashed, evLeaving:
+		m.distrust(e)
+	case evHung:
+		if _, w := m.find(e.proc); w != nil && w.life <= serving {
+			m.do(action{kind: doKill, proc: w.proc, reason: "watchdog"}) // what follows, follows from its death
+		}
+	case evReadyTimeout:
+		m.readyTimeout(e.id)
+	case evKillTimeout:
+		if _, w := m.find(e.proc); w != nil && w.life == draining {
+			m.kill(w, "kill timeout")
+		}
+	case evBackoffOver:
+		if e.id == m.lastTimer {
+			m.waiting = false
+		}
+	case evPauseOver:
+		if m.phase == paused && e.id == m.lastTimer {
+			m.phase = running
+			m.forgive()
+		}
+	}
+}
+
+// settle starts what is missing, once an event has had its effect.
+func (m *machine) settle() {
+	if m.phase == stopping && len(m.generations) == 0 {
+		m.phase = ended
+		m.do(action{kind: doExit})
+	}
+	if m.phase != running && m.phase != paused {
+		return
+	}
+	if m.change == nil && m.further != nil && m.drains() < m.policy.maxDraining {
+		m.begin()
+	}
+	if m.phase != running || m.waiting {
+		return
+	}
+	if m.over() {
+		m.phase = ended
+		m.do(action{kind: doExit})
+		return
+	}
+	if m.good == 0 {
+		if m.change == nil && m.further == nil {
+			m.further = &order{why: byStart, sticky: true}
+			m.begin()
+		}
+		return
+	}
+	m.replace()
+}
+
+// over reports that the last worker has ended, and that the policy lets it be.
+func (m *machine) over() bool {
+	return len(m.generations) == 0 && m.change == nil && m.further == nil && !slices.Contains(m.retired, false)
+}
+
+// replace starts the last good program in the place of workers which are gone,
+// or not to be trusted.
+func (m *machine) replace() {
+	var missing []int
+	why := byDeath
+	for i := range m.policy.workers {
+		w := m.acting(i)
+		switch {
+		case m.retired[i] || m.coming(i):
+			continue
+		case w == nil && m.change != nil && m.change.alone:
+			continue
+		case w != nil && (!w.crashed && !w.leaving || m.change != nil || m.policy.restart == RestartNever):
+			continue
+		case w != nil && w.crashed:
+			why = byCrash
+		case w != nil:
+			why = byLeave
+		}
+		missing = append(missing, i)
+	}
+	if len(missing) > 0 {
+		m.spawn(m.good, why, nil, missing)
+	}
+}
+
+// spawn starts a generation; program 0: what is on disk now.
+func (m *machine) spawn(program int, why trigger, args []string, indices []int) int {
+	m.lastNumber++
+	g := generation{number: m.lastNumber, program: program, why: why}
+	if program == 0 {
+		g.program = g.number
+	}
+	for _, i := range indices {
+		m.lastProc++
+		g.workers = append(g.workers, worker{proc: m.lastProc, index: i, born: m.at})
+		m.do(action{kind: doSpawn, proc: m.lastProc, index: i, generation: g.number, program: g.program, args: args, why: why})
+	}
+	m.generations = append(m.generations, g)
+	m.do(action{kind: doArm, timer: evReadyTimeout, id: g.number, after: m.policy.readyTimeout})
+	return g.number
+}
+
+// begin carries out the order that waits.
+func (m *machine) begin() {
+	o := m.further
+	m.change, m.further = o, nil
+	program := m.good
+	if o.condition == toUpgrade {
+		program = 0
+	}
+	all := make([]int, m.policy.workers)
+	for i := range all {
+		all[i] = i
+	}
+	if m.phase == paused {
+		m.phase = running
+		m.forgive()
+		o.alone = true
+	}
+	o.number = m.spawn(program, o.why, o.args, all)
+}
+
+// request puts an order behind the one under way.
+func (m *machine) request(e event) {
+	if m.phase != running && m.phase != paused {
+		m.answer([]int{e.request}, control.Refused, "the service is being stopped")
+		return
+	}
+	m.deaths, m.quick = nil, 0
+	if m.further == nil {
+		m.further = &order{condition: e.condition, why: e.why}
+	}
+	o := m.further
+	if e.condition == toUpgrade {
+		o.condition = toUpgrade
+	}
+	if e.args != nil {
+		o.args = e.args
+	}
+	if e.request == 0 {
+		o.sticky = true
+	} else {
+		o.requests = append(o.requests, e.request)
+	}
+	if e.now {
+		m.endDrains()
+	}
+}
+
+// endDrains makes room for another draining generation.
+func (m *machine) endDrains() {
+	for i := 0; m.drains() >= m.policy.maxDraining && i < len(m.generations); i++ {
+		for j := range m.generations[i].workers {
+			if w := &m.generations[i].workers[j]; w.life == draining {
+				m.kill(w, "asked for")
+			}
+		}
+	}
+}
+
+func (m *machine) cancel(request int) {
+	for _, o := range []*order{m.change, m.further} {
+		if o == nil || !slices.Contains(o.requests, request) {
+			continue
+		}
+		if o == m.change && len(o.requests) == 1 && !o.sticky {
+			m.fail(control.Failed, "cancelled")
+			return
+		}
+		o.requests = slices.DeleteFunc(o.requests, func(r int) bool { return r == request })
+		m.answer([]int{request}, control.Refused, "cancelled")
+		if o == m.further && len(o.requests) == 0 && !o.sticky {
+			m.further = nil
+		}
+		return
+	}
+}
+
+// ready counts a worker in, and commits when all that must be ready are.
+func (m *machine) ready(proc int) {
+	g, w := m.find(proc)
+	if w == nil || w.life != starting {
+		return
+	}
+	w.life = ready
+	if !m.changes(g) {
+		m.commit(g, []int{proc})
+		return
+	}
+	var procs []int
+	for _, w := range g.workers {
+		if w.life != ready {
+			return
+		}
+		procs = append(procs, w.proc)
+	}
+	if len(procs) < m.policy.workers {
+		return // one has died: the order fails
+	}
+	m.commit(g, procs)
+	o := m.change
+	m.change = nil
+	m.do(action{kind: doAnswer, request: 0, result: control.Ready, generation: g.number, why: o.why})
+	m.answer(o.requests, control.Ready, "")
+}
+
+// commit makes workers of g act for the service.
+func (m *machine) commit(g *generation, procs []int) {
+	m.do(action{kind: doCommit, generation: g.number, program: g.program, procs: procs, why: g.why})
+	m.good = g.program
+	for _, proc := range procs {
+		_, w := m.find(proc)
+		m.supersede(w, m.changes(g))
+		w.life, w.committed = serving, true
+		m.retired[w.index] = false
+	}
+}
+
+// supersede ends whoever was in w's place, and with an upgrade whoever would
+// have been.
+func (m *machine) supersede(w *worker, upgrade bool) {
+	m.each(func(_ *generation, o *worker) {
+		switch {
+		case o == w || o.index != w.index:
+		case o.life == serving:
+			reason := kept.Replaced
+			if o.crashed {
+				reason = kept.Crashed
+			}
+			m.drain(o, reason, m.policy.killTimeout)
+		case upgrade && (o.life == starting || o.life == ready):
+			o.unwanted = true
+			m.kill(o, "not needed any more")
+		}
+	})
+}
+
+func (m *machine) drain(w *worker, reason string, timeout time.Duration) {
+	w.life = draining
+	m.do(action{kind: doDrain, proc: w.proc, reason: reason, after: timeout})
+	m.do(action{kind: doArm, timer: evKillTimeout, proc: w.proc, after: timeout})
+}
+
+func (m *machine) kill(w *worker, reason string) {
+	if w.life != doomed {
+		w.life = doomed
+		m.do(action{kind: doKill, proc: w.proc, reason: reason})
+	}
+}
+
+// fail ends the order under way; it is answered when its processes are gone, and
+// with them all that they had to say.
+func (m *machine) fail(r result, reason string) {
+	o := m.change
+	if o.failing == "" {
+		o.failing, o.reason = r, reason
+	}
+	g := m.generation(o.number)
+	if g == nil {
+		m.change = nil
+		m.do(action{kind: doAnswer, request: 0, result: o.failing, reason: o.reason, generation: o.number, why: o.why})
+		m.answer(o.requests, o.failing, o.reason)
+		return
+	}
+	for i := range g.workers {
+		m.kill(&g.workers[i], o.reason)
+	}
+}
+
+func (m *machine) readyTimeout(number int) {
+	g := m.generation(number)
+	if g == nil {
+		return
+	}
+	if m.changes(g) {
+		m.fail(control.TimedOut, "not ready in time")
+		return
+	}
+	for i := range g.workers {
+		if g.workers[i].life == starting {
+			m.kill(&g.workers[i], "not ready in time")
+		}
+	}
+}
+
+// distrust: a worker that still lives wants a successor.
+func (m *machine) distrust(e event) {
+	g, w := m.find(e.proc)
+	switch {
+	case w == nil || w.life > serving || w.crashed:
+	case w.life < serving && m.changes(g):
+		m.fail(control.Failed, "it crashed before it was ready")
+	case w.life < serving:
+		m.kill(w, "crashed before it was ready")
+	case e.kind == evLeaving && m.policy.restart != RestartAlways:
+		m.retired[w.index] = true
+		m.drain(w, kept.Stopped, m.policy.stopTimeout)
+	case e.kind == evLeaving:
+		w.leaving = true
+	default:
+		w.crashed = true
+		m.count(false)
+	}
+}
+
+func (m *machine) died(e event) {
+	g, w := m.find(e.proc)
+	if w == nil {
+		return
+	}
+	dead, change := *w, m.changes(g)
+	m.remove(e.proc)
+	switch {
+	case m.phase == stopping:
+	case change:
+		m.fail(control.Failed, reasonOr(e.reason, "it ended before it was ready"))
+		if m.good == 0 && m.change == nil { // a failed start
+			m.lost(dead, e.clean)
+		}
+	case dead.unwanted:
+	case dead.life == serving || !dead.committed:
+		m.lost(dead, e.clean)
+	}
+}
+
+func reasonOr(reason, otherwise string) string {
+	if reason != "" {
+		return reason
+	}
+	return otherwise
+}
+
+func (m *machine) remove(proc int) {
+	for i := range m.generations {
+		g := &m.generations[i]
+		g.workers = slices.DeleteFunc(g.workers, func(w worker) bool { return w.proc == proc })
+	}
+	m.generations = slices.DeleteFunc(m.generations, func(g generation) bool { return len(g.workers) == 0 })
+}
+
+// lost decides whether, and when, a worker that died is started again.
+func (m *machine) lost(w worker, clean bool) {
+	if m.policy.restart == RestartNever || m.policy.restart == RestartOnFailure && clean {
+		m.retired[w.index] = true
+		if m.good == 0 {
+			for i := range m.retired {
+				m.retired[i] = true
+			}
+		}
+		return
+	}
+	if w.crashed { // it has been counted, and its successor is on its way
+		return
+	}
+	m.count(!w.committed || m.at.Sub(w.born) < quickDeath)
+}
+
+// count is one more death: it gives up, or waits, or lets settle start at once.
+func (m *machine) count(quick bool) {
+	m.deaths = slices.DeleteFunc(m.deaths, func(t time.Time) bool { return m.at.Sub(t) > m.policy.deathWindow })
+	m.deaths = append(m.deaths, m.at)
+	if !quick {
+		m.quick = 0
+	} else {
+		m.quick++
+	}
+	switch {
+	case m.phase == paused:
+	case m.policy.maxDeaths >= 0 && len(m.deaths) > m.policy.maxDeaths:
+		m.giveUp()
+	case m.quick > 1 && !m.waiting:
+		m.waiting = true
+		m.lastTimer++
+		m.do(action{kind: doArm, timer: evBackoffOver, id: m.lastTimer, after: backoff(m.quick)})
+	}
+}
+
+// backoff is how long to wait after that many quick deaths in a row.
+func backoff(n int) time.Duration {
+	d := firstDelay
+	for ; n > 2 && d < longestWait; n-- {
+		d *= 2
+	}
+	return min(d, longestWait)
+}
+
+func (m *machine) giveUp() {
+	m.do(action{kind: doGiveUp, after: m.policy.pause})
+	if m.policy.exitOnGiveUp {
+		m.stop(false)
+		return
+	}
+	m.phase, m.waiting = paused, false
+	m.lastTimer++
+	m.do(action{kind: doArm, timer: evPauseOver, id: m.lastTimer, after: m.policy.pause})
+}
+
+// forgive forgets the deaths that lead to giving up.
+func (m *machine) forgive() { m.deaths, m.quick, m.waiting = nil, 0, false }
+
+func (m *machine) stop(now bool) {
+	if m.phase == ended {
+		return
+	}
+	if m.phase != stopping {
+		m.phase, m.waiting = stopping, false
+		for _, o := range []*order{m.change, m.further} {
+			if o != nil {
+				m.answer(o.requests, control.Refused, "the service is being stopped")
+			}
+		}
+		m.change, m.further = nil, nil
+		m.each(func(_ *generation, w *worker) {
+			if w.life != doomed {
+				m.drain(w, kept.Stopped, m.policy.stopTimeout)
+			}
+		})
+	}
+	if now {
+		m.each(func(_ *generation, w *worker) { m.kill(w, "asked for") })
+	}
+}
+
+func (m *machine) answer(requests []int, r result, reason string) {
+	for _, id := range requests {
+		if id != 0 {
+			m.do(action{kind: doAnswer, request: id, result: r, reason: reason})
+		}
+	}
+}
