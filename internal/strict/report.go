@@ -1,0 +1,273 @@
+package strict
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// Count is what became of requests and connections.
+type Count struct {
+	Requests int64           `json:"requests"` // begun: with their first byte, or with the connect for them
+	OK       int64           `json:"ok"`
+	Faults   map[Fault]int64 `json:"faults,omitempty"` // of the others
+	Codes    map[int]int64   `json:"codes,omitempty"`  // of Status
+
+	Connects int64         `json:"connects"` // that succeeded
+	Ends     map[End]int64 `json:"ends,omitempty"`
+	Moved    int64         `json:"moved"` // times that a connection's next answer came from another generation
+}
+
+// Failed is the number of requests which had no right answer.
+func (c *Count) Failed() int64 {
+	n := int64(0)
+	for _, v := range c.Faults {
+		n += v
+	}
+	return n
+}
+
+// Broken is the number of connections which ended in a way that no HTTP client
+// has to expect.
+func (c *Count) Broken() int64 { return c.Ends[Lost] + c.Ends[ResetIdle] }
+
+// Seen is when a generation answered, counted from the start of the load.
+type Seen struct {
+	First   time.Duration `json:"first_ns"`
+	Last    time.Duration `json:"last_ns"`
+	Answers int64         `json:"answers"`
+}
+
+// Failure is one failed request.
+type Failure struct {
+	At     time.Duration `json:"at_ns"` // from the start of the load
+	ID     string        `json:"id"`    // of the request
+	Kind   Kind          `json:"kind"`
+	Fault  Fault         `json:"fault"`
+	Detail string        `json:"detail,omitempty"`
+}
+
+// Bucket is a piece of the timeline, which is left out where nothing happened.
+type Bucket struct {
+	At         time.Duration `json:"at_ns"` // its beginning, from the start of the load
+	OK         int64         `json:"ok"`
+	Failed     int64         `json:"failed,omitempty"`
+	Connects   int64         `json:"connects,omitempty"`
+	Closed     int64         `json:"closed,omitempty"` // connections, by the server
+	Generation int           `json:"generation"`       // the newest that answered
+	P99        time.Duration `json:"p99_ns"`
+	Max        time.Duration `json:"max_ns"`
+	Marks      []string      `json:"marks,omitempty"`
+}
+
+// MaxFailures is how many failures a Report tells in detail.
+const MaxFailures = 50
+
+// Report is what the clients saw.
+type Report struct {
+	Start       time.Time       `json:"start"`
+	Elapsed     time.Duration   `json:"elapsed_ns"`
+	Total       Count           `json:"total"`
+	Kinds       map[Kind]*Count `json:"kinds"`
+	Open        int64           `json:"open"`      // connections
+	InFlight    int64           `json:"in_flight"` // requests
+	Generations map[int]Seen    `json:"generations"`
+	PIDs        map[int]int64   `json:"pids"`    // answers by process
+	Latency     Latency         `json:"latency"` // of good answers, from the end of a request to the end of its answer, less what the handler was asked to take
+	Timeline    []Bucket        `json:"timeline"`
+	Failures    []Failure       `json:"failures,omitempty"` // the first MaxFailures
+}
+
+// recorder is what all clients write to.
+type recorder struct {
+	start time.Time
+	width time.Duration
+	tell  func(Failure) // may be nil
+
+	mu      sync.Mutex
+	r       Report
+	all     Histogram
+	current *Histogram // of bucket
+	bucket  Bucket
+}
+
+func newRecorder(l Load) *recorder {
+	now := time.Now()
+	return &recorder{
+		start:   now,
+		width:   l.Bucket,
+		tell:    l.OnFailure,
+		current: new(Histogram),
+		r: Report{
+			Start:       now,
+			Kinds:       map[Kind]*Count{},
+			Generations: map[int]Seen{},
+			PIDs:        map[int]int64{},
+		},
+	}
+}
+
+// count applies f to the total and to the kind's count.
+func (rec *recorder) count(k Kind, f func(*Count)) {
+	f(&rec.r.Total)
+	c := rec.r.Kinds[k]
+	if c == nil {
+		c = new(Count)
+		rec.r.Kinds[k] = c
+	}
+	f(c)
+}
+
+// tick makes bucket the one of now.
+func (rec *recorder) tick() time.Duration {
+	since := time.Since(rec.start)
+	if at := since.Truncate(rec.width); at != rec.bucket.At {
+		rec.flush()
+		rec.bucket, *rec.current = Bucket{At: at}, Histogram{}
+	}
+	return since
+}
+
+func (rec *recorder) flush() {
+	if b, ok := rec.closed(); ok {
+		rec.r.Timeline = append(rec.r.Timeline, b)
+	}
+}
+
+func (rec *recorder) closed() (Bucket, bool) {
+	b := rec.bucket
+	b.P99, b.Max = rec.current.Quantile(.99), rec.current.max
+	return b, b.OK+b.Failed+b.Connects+b.Closed > 0 || len(b.Marks) > 0
+}
+
+func (rec *recorder) connected(k Kind) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.tick()
+	rec.bucket.Connects++
+	rec.r.Open++
+	rec.count(k, func(c *Count) { c.Connects++ })
+}
+
+func (rec *recorder) ended(k Kind, e End) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.tick()
+	if e != Ours {
+		rec.bucket.Closed++
+	}
+	rec.r.Open--
+	rec.count(k, func(c *Count) { c.Ends = bump(c.Ends, e) })
+}
+
+func (rec *recorder) began(k Kind, n int) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.r.InFlight += int64(n)
+	rec.count(k, func(c *Count) { c.Requests += int64(n) })
+}
+
+func (rec *recorder) answered(k Kind, a *answer, moved bool, took time.Duration) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	since := rec.tick()
+	rec.r.InFlight--
+	rec.bucket.OK++
+	rec.bucket.Generation = max(rec.bucket.Generation, a.generation)
+	rec.all.Add(took)
+	rec.current.Add(took)
+	rec.seen(a, since)
+	rec.count(k, func(c *Count) {
+		c.OK++
+		if moved {
+			c.Moved++
+		}
+	})
+}
+
+func (rec *recorder) seen(a *answer, since time.Duration) {
+	s, ok := rec.r.Generations[a.generation]
+	if !ok {
+		s.First = since
+	}
+	s.Last = since
+	s.Answers++
+	rec.r.Generations[a.generation] = s
+	if a.pid != 0 {
+		rec.r.PIDs[a.pid]++
+	}
+}
+
+func (rec *recorder) failed(k Kind, id string, f *failure) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	since := rec.tick()
+	rec.r.InFlight--
+	rec.bucket.Failed++
+	told := Failure{since, id, k, f.Fault, f.detail}
+	if len(rec.r.Failures) < MaxFailures {
+		rec.r.Failures = append(rec.r.Failures, told)
+	}
+	if rec.tell != nil {
+		rec.tell(told)
+	}
+	rec.count(k, func(c *Count) {
+		c.Faults = bump(c.Faults, f.Fault)
+		if f.code != 0 {
+			c.Codes = bump(c.Codes, f.code)
+		}
+	})
+}
+
+func (rec *recorder) mark(text string) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.tick()
+	rec.bucket.Marks = append(rec.bucket.Marks, text)
+}
+
+// finish fixes the length of the load.
+func (rec *recorder) finish() {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.r.Elapsed = time.Since(rec.start)
+}
+
+// report returns a copy.
+func (rec *recorder) report() *Report {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	r := rec.r
+	if r.Elapsed == 0 {
+		r.Elapsed = time.Since(rec.start)
+	}
+	r.Latency = rec.all.Latency()
+	r.Total = r.Total.clone()
+	r.Kinds = make(map[Kind]*Count, len(rec.r.Kinds))
+	for k, c := range rec.r.Kinds {
+		c := c.clone()
+		r.Kinds[k] = &c
+	}
+	r.Generations, r.PIDs = maps.Clone(r.Generations), maps.Clone(r.PIDs)
+	r.Failures = append([]Failure(nil), r.Failures...)
+	r.Timeline = append([]Bucket(nil), r.Timeline...)
+	if b, ok := rec.closed(); ok {
+		b.Marks = append([]string(nil), b.Marks...)
+		r.Timeline = append(r.Timeline, b)
+	}
+	return &r
+}
+
+func (c *Count) clone() Count {
+	d := *c
+	d.Faults, d.Codes, d.Ends = maps.Clone(c.Faults), maps.Clone(c.Codes), maps.Clone(c.Ends)
+	return d
+}
+
+func bump[K comparable](m map[K]int64, k K) map[K]int64 {
+	if m == nil {
+		m = map[K]int64{}
+	}
+	m[k]++
+	return m
+}
