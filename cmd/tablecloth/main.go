@@ -24,14 +24,24 @@ func newRootCommand() *cobra.Command {
 		Short: "Replace running programs without their clients noticing",
 		Long: `tablecloth replaces running programs without their clients noticing: the next
 generation inherits the listening sockets and live connections, and takes over
-only when it is ready.`,
+only when it is ready.
+
+Commands find a running service by its control socket: --control,
+$TABLECLOTH_CONTROL, $RUNTIME_DIRECTORY/control, or the only one on which a
+service listens in /run/tablecloth and $XDG_RUNTIME_DIR/tablecloth.
+
+Exit status of the commands: 0 done; 1 failed; 2 usage; 3 the service is not
+running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	addControlFlag(root)
 	root.AddCommand(
+		newUpgradeCommand(),
+		newStatusCommand(),
+		newStopCommand(),
+		newEventsCommand(),
 		newVersionCommand(),
 	)
 	return root

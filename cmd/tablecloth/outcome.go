@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// tellOutcome prints how an upgrade ended. What it returns has the exit status
+// that belongs to it. client may be nil.
+func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome, asJSON bool) error {
+	if asJSON {
+		if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+			return err
+		}
+	}
+	if out.Result == control.Ready {
+		if !asJSON {
+			fmt.Fprintln(cmd.OutOrStdout(), successLine(out))
+		}
+		return nil
+	}
+	status, hint := exitFailed, out.Hint
+	if out.Result == control.Refused {
+		status = exitRefused
+	} else if gaveUp(cmd.Context(), client, out.Service) {
+		status, hint = exitGaveUp, orElse(hint, "nothing serves: see tablecloth status, and upgrade to a version that works")
+	}
+	complain(cmd.ErrOrStderr(), failureLine(out), "")
+	printIndented(cmd.ErrOrStderr(), out.Output)
+	if hint = orElse(hint, defaultHint(out)); hint != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "tablecloth: hint: %s\n", hint)
+	}
+	return &exitError{status: status}
+}
+
+func successLine(out control.Outcome) string {
+	var b strings.Builder
+	if out.Service != "" {
+		b.WriteString(out.Service + ": ")
+	}
+	fmt.Fprintf(&b, "generation %d is ready: pid %d, after %s", out.Generation, out.PID, shortDuration(out.Took))
+	if !out.Confirmed {
+		b.WriteString(" (not confirmed: the program does not say when it is ready)")
+	}
+	return b.String()
+}
+
+func failureLine(out control.Outcome) string {
+	var b strings.Builder
+	if out.Service != "" {
+		b.WriteString(out.Service + ": ")
+	}
+	fmt.Fprintf(&b, "upgrade %s", out.Result)
+	for _, s := range []string{out.Reason, out.Exit} {
+		if s != "" && !strings.Contains(b.String(), s) {
+			b.WriteString(": " + s)
+		}
+	}
+	return b.String()
+}
+
+// defaultHint says who serves after a failure, where the service itself has no
+// better advice.
+func defaultHint(out control.Outcome) string {
+	if out.Generation == 0 || out.PID == 0 {
+		return ""
+	}
+	return fmt.Sprintf("generation %d (pid %d) still serves", out.Generation, out.PID)
+}
+
+// gaveUp asks whether anything serves after an upgrade has failed.
+func gaveUp(ctx context.Context, client *control.Client, service string) bool {
+	if client == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	st, err := client.Status(ctx)
+	if err != nil {
+		return false
+	}
+	for _, s := range st.Services {
+		if (service == "" || s.Name == service) && s.State == control.GaveUp {
+			return true
+		}
+	}
+	return false
+}
+
+func printIndented(w io.Writer, lines []string) {
+	for _, l := range lines {
+		fmt.Fprintf(w, "  %s\n", printable(l))
+	}
+}
+
+// printable keeps control characters of a program's output, and so escape
+// sequences, from the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return ' '
+		}
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+func orElse(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+// shortDuration has two or three digits that matter.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	default:
+		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+const statusLong = `Show the services behind a control socket: their generations with the processes
+of each, the outcome of the last upgrade, the last crash.
+
+Exit status: 0 done; 2 usage; 3 not running; 4 a service has given up; 5 not
+allowed.`
+
+func newStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show generations, processes and connections",
+		Long:  statusLong,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			st, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), st)
+			} else {
+				err = printStatus(cmd.OutOrStdout(), st, time.Now())
+			}
+			return errors.Join(err, givenUp(st))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// givenUp is an error without words: the status has said it.
+func givenUp(st control.Status) error {
+	for _, s := range st.Services {
+		if s.State == control.GaveUp {
+			return &exitError{status: exitGaveUp}
+		}
+	}
+	return nil
+}
+
+func printStatus(w io.Writer, st control.Status, now time.Time) error {
+	var b strings.Builder
+	p := statusPrinter{w: &b, palette: paletteFor(w), now: now}
+	for i, s := range st.Services {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		p.service(st, s)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+type statusPrinter struct {
+	palette
+	w   *strings.Builder
+	now time.Time
+}
+
+func (p *statusPrinter) service(st control.Status, s control.Service) {
+	head := fmt.Sprintf("%s: %s, generation %d", printable(orElse(s.Name, "service")), p.state(s.State, string(s.State)), s.Generation)
+	if st.Keeper != nil {
+		head += fmt.Sprintf(", keeper pid %d up %s", st.Keeper.PID, p.since(st.Keeper.Started))
+	}
+	fmt.Fprintln(p.w, head)
+	if s.RetryAt != nil {
+		p.line("starts again", "in "+shortDuration(s.RetryAt.Sub(p.now)))
+	}
+	if len(s.Listen) > 0 {
+		p.list("listens on", s.Listen)
+	}
+	p.table(s)
+	for _, g := range s.Generations {
+		p.generation(g)
+	}
+	p.lastOutcome(s.LastOutcome)
+	p.lastCrash(s.LastCrash)
+	if s.Restarts > 0 || s.Crashes > 0 {
+		p.line("counts", fmt.Sprintf("upgrades %d, restarts %d, recent crashes %d", s.Upgrades, s.Restarts, s.Crashes))
+	}
+	for _, n := range s.Notes {
+		p.line("note", n)
+	}
+}
+
+func (p *statusPrinter) state(s control.State, text string) string {
+	switch s {
+	case control.Serving:
+		return p.good(text)
+	case control.GaveUp, control.Down:
+		return p.bad(text)
+	default:
+		return p.busy(text)
+	}
+}
+
+func (p *statusPrinter) since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return shortDuration(p.now.Sub(t))
+}
+
+const labelWidth = 14
+
+func (p *statusPrinter) line(label, text string) {
+	fmt.Fprintf(p.w, "  %s %s\n", p.faint(fmt.Sprintf("%-*s", labelWidth-2, label)), printable(text))
+}
+
+// list breaks lines, so that they have 80 columns unless one item is longer.
+func (p *statusPrinter) list(label string, items []string) {
+	line := ""
+	for _, it := range items {
+		if line != "" && labelWidth+1+len(line)+2+len(it) > 79 {
+			p.line(label, line)
+			label, line = "", ""
+		}
+		if line != "" {
+			line += "  "
+		}
+		line += it
+	}
+	p.line(label, line)
+}
+
+// generation tells what the table has no room for.
+func (p *statusPrinter) generation(g control.Generation) {
+	number := fmt.Sprintf("gen %d", g.Number)
+	if g.State == control.Serving && !g.Confirmed {
+		p.line(number, "not confirmed: the program does not say when it is ready")
+	}
+	for _, w := range g.Workers {
+		if w.Changed {
+			p.line(number, fmt.Sprintf("%s has changed on disk since pid %d was started", w.Binary, w.PID))
+		}
+		if w.Status != "" {
+			p.line(number, fmt.Sprintf("pid %d says: %s", w.PID, firstLine(w.Status)))
+		}
+	}
+	if g.Deadline != nil {
+		p.line(number, "is ended by force in "+shortDuration(g.Deadline.Sub(p.now)))
+	}
+	for i, c := range g.Holdouts {
+		if i == 3 {
+			p.line(number, fmt.Sprintf("waits for %d more", len(g.Holdouts)-i))
+			break
+		}
+		p.line(number, fmt.Sprintf("waits for %s: %s since %s%s", c.Peer, c.State, p.since(c.Since), prefixed(": ", c.Request)))
+	}
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func (p *statusPrinter) lastOutcome(o *control.Outcome) {
+	if o == nil {
+		p.line("last upgrade", "none")
+		return
+	}
+	text := failureLine(*o)
+	if o.Result == control.Ready {
+		text = successLine(*o)
+	}
+	p.line("last upgrade", fmt.Sprintf("%s ago (%s): %s", p.since(o.At), o.Trigger, firstLine(text)))
+	if o.Result != control.Ready && o.Hint != "" {
+		p.line("", "hint: "+o.Hint)
+	}
+}
+
+func (p *statusPrinter) lastCrash(c *control.Crash) {
+	if c == nil {
+		p.line("last crash", "none")
+		return
+	}
+	p.line("last crash", fmt.Sprintf("%s ago: gen %d pid %d %s", p.since(c.At), c.Generation, c.PID, crashLine(*c)))
+}

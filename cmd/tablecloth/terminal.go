@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// palette colours words, or leaves them alone.
+type palette bool
+
+// paletteFor follows https://no-color.org.
+func paletteFor(w io.Writer) palette {
+	return palette(isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+func (p palette) paint(code, s string) string {
+	if !p {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p palette) good(s string) string { return p.paint("32", s) }
+func (p palette) busy(s string) string { return p.paint("33", s) }
+func (p palette) bad(s string) string  { return p.paint("31", s) }
+func (p palette) faint(s string) string {
+	return p.paint("2", s)
+}
+
+// progress shows on a terminal that a command waits, for what and since when.
+type progress struct {
+	w    io.Writer
+	stop chan struct{}
+	done sync.WaitGroup
+	once sync.Once
+}
+
+// showProgress writes to w only if it is a terminal. Call end before anything
+// else is written.
+func showProgress(w io.Writer, what string) *progress {
+	p := &progress{w: w, stop: make(chan struct{})}
+	if !isTerminal(w) || os.Getenv("TERM") == "dumb" {
+		return p
+	}
+	p.done.Go(func() { p.run(what) })
+	return p
+}
+
+func (p *progress) run(what string) {
+	start := time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			fmt.Fprint(p.w, "\r\x1b[K")
+			return
+		case <-tick.C:
+			fmt.Fprintf(p.w, "\r\x1b[K%s … %.1fs", what, time.Since(start).Seconds())
+		}
+	}
+}
+
+func (p *progress) end() {
+	p.once.Do(func() { close(p.stop) })
+	p.done.Wait()
+}
