@@ -89,6 +89,8 @@ type recorder struct {
 	all     Histogram
 	current *Histogram // of bucket
 	bucket  Bucket
+	newest  int // generation that has answered
+	waiting map[int]chan struct{}
 }
 
 func newRecorder(l Load) *recorder {
@@ -98,6 +100,7 @@ func newRecorder(l Load) *recorder {
 		width:   l.Bucket,
 		tell:    l.OnFailure,
 		current: new(Histogram),
+		waiting: map[int]chan struct{}{},
 		r: Report{
 			Start:       now,
 			Kinds:       map[Kind]*Count{},
@@ -189,6 +192,7 @@ func (rec *recorder) seen(a *answer, since time.Duration) {
 	s, ok := rec.r.Generations[a.generation]
 	if !ok {
 		s.First = since
+		rec.wake(a.generation)
 	}
 	s.Last = since
 	s.Answers++
@@ -196,6 +200,29 @@ func (rec *recorder) seen(a *answer, since time.Duration) {
 	if a.pid != 0 {
 		rec.r.PIDs[a.pid]++
 	}
+}
+
+// wake tells those who wait for this generation, or an older one.
+func (rec *recorder) wake(generation int) {
+	rec.newest = max(rec.newest, generation)
+	for g, c := range rec.waiting {
+		if g <= rec.newest {
+			close(c)
+			delete(rec.waiting, g)
+		}
+	}
+}
+
+func (rec *recorder) await(generation int) <-chan struct{} {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	c := rec.waiting[generation]
+	if c == nil {
+		c = make(chan struct{})
+		rec.waiting[generation] = c
+		rec.wake(0)
+	}
+	return c
 }
 
 func (rec *recorder) failed(k Kind, id string, f *failure) {

@@ -164,6 +164,10 @@ func (r *Running) Wait() *Report {
 	return r.rec.report()
 }
 
+// Answered returns a channel that is closed when that generation, or a newer one,
+// has answered.
+func (r *Running) Answered(generation int) <-chan struct{} { return r.rec.await(generation) }
+
 // Mark notes in the timeline that something was done to the service.
 func (r *Running) Mark(text string) { r.rec.mark(text) }
 

@@ -139,7 +139,16 @@ func TestMovedConnectionsAreCounted(t *testing.T) {
 		}
 		strict.Handler(int(g)).ServeHTTP(w, r)
 	}))
-	r := strict.Load{Network: "tcp", Addr: ln.Addr().String(), Groups: []strict.Group{{Kind: strict.Post, N: 1}}}.Run(ctx)
+	run := strict.Load{Network: "tcp", Addr: ln.Addr().String(), Groups: []strict.Group{{Kind: strict.Post, N: 1}}}.Start(ctx)
+	third, never := run.Answered(3), run.Answered(1000)
+	<-third
+	<-run.Answered(1)
+	r := run.Wait()
+	select {
+	case <-never:
+		t.Error("generation 1000 is said to have answered")
+	default:
+	}
 	if r.Total.Moved != r.Total.OK-1 || int64(len(r.Generations)) != r.Total.OK {
 		t.Errorf("%d answers, each of a generation of its own: moved %d, generations %v", r.Total.OK, r.Total.Moved, r.Generations)
 	}
