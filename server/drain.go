@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// drain ends this generation, whose gates are shut already. It reports whether
+// the successor died and this one serves again instead.
+func (s *Server) drain(d *upgrader.Drain) (resumed bool) {
+	ctx, cancel := drainContext(d)
+	defer cancel()
+	s.log.Infof("close %s: %s", plural(len(s.runners), "server"), d.Reason)
+
+	// 1. The application hears of it first.
+	s.draining.Store(true)
+	s.epoch.Load().end()
+	var hooks, work sync.WaitGroup
+	if s.o.OnDrain != nil {
+		hooks.Go(func() { s.onDrain(ctx) })
+	}
+	// 2. What is idle moves or closes; what is in flight comes to its end.
+	how := ending{stopping: d.Reason == upgrader.Stopped, successor: d.Successor}
+	for _, r := range s.runners {
+		work.Go(func() { r.drain(ctx, how) })
+	}
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		hooks.Wait()
+		s.hooks.Wait()
+		close(done)
+	}()
+	// 3. Whichever comes first.
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-d.Resumed:
+	}
+	select {
+	case <-d.Resumed:
+		cancel()
+		work.Wait()
+		s.resume()
+		return true
+	default:
+	}
+	if ctx.Err() != nil {
+		s.expire(d)
+	}
+	return false
+}
+
+// drainContext is done at the deadline, or when somebody asked that the drain
+// end at once.
+func drainContext(d *upgrader.Drain) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if !d.Deadline.IsZero() {
+		ctx, cancel = context.WithDeadline(context.Background(), d.Deadline)
+	}
+	if d.Expired != nil {
+		go func() {
+			select {
+			case <-d.Expired:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+func (s *Server) onDrain(ctx context.Context) {
+	defer s.contain("OnDrain")
+	s.o.OnDrain(withServer{ctx, s})
+}
+
+// maxNamed is how many of those that hold up a drain are named.
+const maxNamed = 16
+
+// expire is what happens at the kill timeout.
+func (s *Server) expire(d *upgrader.Drain) {
+	left := s.holdouts()
+	for i, h := range left {
+		if i == maxNamed {
+			s.log.Warnf("and %d more", len(left)-i)
+			break
+		}
+		s.log.Warn(describe(h, time.Now()))
+	}
+	name := "kill"
+	if d.Reason == upgrader.Stopped {
+		name = "stop"
+	}
+	s.log.Warnf("%s timeout, exit now: %s cut", name, plural(len(left), "connection"))
+	for _, r := range s.runners {
+		r.cut()
+	}
+}
+
+func describe(h control.Conn, now time.Time) string {
+	text := fmt.Sprintf("still open: %s %s for %v", h.Service, h.State, now.Sub(h.Since).Round(time.Millisecond))
+	if h.Request != "" {
+		text += ": " + h.Request
+	}
+	if h.Peer != "" {
+		text += " from " + h.Peer
+	}
+	return text
+}
+
+// resume takes the service back: the successor is dead, and the gates are open.
+func (s *Server) resume() {
+	s.epoch.Store(newEpoch())
+	s.draining.Store(false)
+	var ended []string
+	for i, r := range s.runners {
+		if !r.resume() {
+			ended = append(ended, s.names[i])
+		}
+	}
+	if len(ended) == 0 {
+		s.log.Warn("the successor is gone: serve again")
+		return
+	}
+	s.log.Warnf("the successor is gone, and %q can't serve again after a graceful stop: upgrade once more", ended)
+	go s.replaceEnded(ended)
+}
+
+// replaceEnded starts another generation, because a part of this one has ended
+// for good. Until it is ready clients of that part wait in the backlog.
+func (s *Server) replaceEnded(ended []string) {
+	if _, err := s.gen.Upgrade(context.Background()); err != nil {
+		s.fail(fmt.Errorf("%q has ended, and nothing could take its place: %w", ended, err))
+	}
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

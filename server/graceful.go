@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// graceful is GRPC or Custom at work: a server that accepts and ends by itself.
+type graceful struct {
+	svc      *Service
+	serveOne func(net.Listener) error
+	end      func(context.Context) error
+	stop     func()
+
+	lns     []*shielded
+	ending  atomic.Bool
+	since   atomic.Int64 // of the drain, Unix ns; 0: none
+	ended   atomic.Bool
+	serving sync.WaitGroup
+}
+
+func (g *graceful) bind(lns []net.Listener) {
+	for _, ln := range lns {
+		g.lns = append(g.lns, shield(ln))
+	}
+}
+
+func (g *graceful) serve(fail func(error)) {
+	for _, ln := range g.lns {
+		g.serving.Go(func() {
+			err := g.serveOne(ln)
+			if g.ending.Load() {
+				return
+			}
+			if err == nil {
+				err = errors.New("serve returned though nobody asked it to")
+			}
+			fail(fmt.Errorf("serve: %w", err))
+		})
+	}
+}
+
+func (g *graceful) drain(ctx context.Context, _ ending) {
+	g.ending.Store(true)
+	if g.ended.Load() { // by an earlier drain, which was taken back
+		return
+	}
+	g.since.Store(time.Now().UnixNano())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.end(ctx)
+	}()
+	select {
+	case <-done:
+		g.ended.Store(true)
+	case <-ctx.Done():
+	}
+}
+
+// resume shuts the gates again, whose connections nobody would serve.
+func (g *graceful) resume() bool {
+	for _, ln := range g.lns {
+		if gl, ok := ln.Listener.(*gate.Listener); ok {
+			gl.Shut()
+		}
+	}
+	return false
+}
+
+func (g *graceful) cut() { g.stop() }
+
+func (g *graceful) finish() {
+	if !g.ending.Swap(true) {
+		g.stop()
+	}
+	for _, ln := range g.lns {
+		ln.Listener.Close()
+	}
+}
+
+func (g *graceful) count(*control.Conns) {}
+
+func (g *graceful) holdouts() []control.Conn {
+	since := g.since.Load()
+	if since == 0 || g.ended.Load() {
+		return nil
+	}
+	return []control.Conn{{Service: g.svc.Name, State: stateActive, Since: time.Unix(0, since), Request: "its graceful stop"}}
+}
+
+// shielded is a listener whose Close ends Accept, but leaves the socket to the
+// generations to come.
+type shielded struct {
+	net.Listener
+	once     sync.Once
+	done     chan struct{}
+	accepted chan acceptance
+	start    sync.Once
+}
+
+type acceptance struct {
+	c   net.Conn
+	err error
+}
+
+func shield(ln net.Listener) *shielded {
+	return &shielded{Listener: ln, done: make(chan struct{}), accepted: make(chan acceptance)}
+}
+
+// Accept returns what pump has accepted, as an Accept that waits at a gate
+// can't be interrupted.
+func (l *shielded) Accept() (net.Conn, error) {
+	l.start.Do(func() { go l.pump() })
+	select {
+	case a := <-l.accepted:
+		return a.c, a.err
+	case <-l.done:
+		return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: net.ErrClosed}
+	}
+}
+
+func (l *shielded) pump() {
+	for {
+		c, err := l.Listener.Accept()
+		select {
+		case l.accepted <- acceptance{c, err}:
+		case <-l.done:
+			if err == nil {
+				c.Close()
+			}
+			return
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+// Close ends Accept.
+func (l *shielded) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// patience is how long the answer to a crash waits for the handler. One that
+// returns in time keeps its connection; for one that doesn't (it may wait for
+// the goroutine that died) the answer is sent at once and the connection is
+// given up, as the next request on it would wait too.
+const patience = 20 * time.Millisecond
+
+// errAnswered is what a handler gets for its writes after a goroutine of its
+// request has panicked.
+var errAnswered = errors.New("server: a goroutine of this request panicked: it is answered with a 500")
+
+// stage is how far the answer to a request is.
+type stage uint32
+
+const (
+	fresh    stage = iota // nothing was sent
+	sent                  // the application's status was passed on
+	hijacked              // the connection is the application's
+	spoiled               // the application's answer is not wanted any more
+)
+
+// request is one request on its way through the application. It is also the
+// context of that request, so that Go and Draining find it: that saves an
+// allocation. It is never used for another request: contexts may be kept.
+//
+// The application has a header map of its own, because the answer to a crash is
+// written by another goroutine than the handler's.
+type request struct {
+	context.Context // of net/http's request
+	h               *httpRunner
+	w               http.ResponseWriter
+	r               *http.Request // net/http's; the application has a copy
+	conn            *conn         // nil: not in our table
+	cancel          context.CancelFunc
+
+	header http.Header // the application's; nil until it asks
+	stage  atomic.Uint32
+
+	mu       sync.Mutex // guards changes of stage, and what follows
+	answered bool       // the 500 has been written
+	aborted  bool       // to be cut at the end
+	ended    bool       // no goroutine can join any more
+	joined   int        // goroutines of Go
+	alone    chan struct{}
+}
+
+// Value finds the request, and its server, from its context.
+func (x *request) Value(key any) any {
+	switch key {
+	case requestKey{}:
+		return x
+	case serverKey{}:
+		return x.h.s
+	}
+	return x.Context.Value(key)
+}
+
+// join counts a goroutine which the request's end is to wait for; false: too late.
+func (x *request) join() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ended {
+		x.joined++
+	}
+	return !x.ended
+}
+
+func (x *request) leave() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.joined--; x.joined == 0 && x.alone != nil {
+		close(x.alone)
+		x.alone = nil
+	}
+}
+
+// finish waits for the request's goroutines, then completes the answer. It
+// reports whether the connection, or HTTP/2 stream, is to be cut.
+func (x *request) finish() (abort bool) {
+	x.mu.Lock()
+	for x.joined > 0 {
+		alone := make(chan struct{})
+		x.alone = alone
+		x.mu.Unlock()
+		<-alone
+		x.mu.Lock()
+	}
+	defer x.mu.Unlock()
+	x.ended = true
+	switch stage(x.stage.Load()) {
+	case fresh: // net/http answers with an empty 200
+		if len(x.header) > 0 || x.mustClose() {
+			x.passHeader(http.StatusOK)
+		}
+	case sent:
+		x.passTrailers()
+	case spoiled:
+		x.answer(false)
+	}
+	return x.aborted
+}
+
+// begin passes status and header on, once.
+func (x *request) begin(status int) error {
+	if stage(x.stage.Load()) == sent {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch stage(x.stage.Load()) {
+	case sent:
+		return nil
+	case hijacked:
+		return http.ErrHijacked
+	case spoiled:
+		return errAnswered
+	}
+	x.passHeader(status)
+	x.w.WriteHeader(status)
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		x.stage.Store(uint32(sent))
+	}
+	return nil
+}
+
+// passHeader makes net/http's header what the application's is. It may run
+// several times: once for each informational status.
+func (x *request) passHeader(status int) {
+	if x.header == nil && !x.mustClose() {
+		return
+	}
+	to := x.w.Header()
+	clear(to)
+	for k, v := range x.header {
+		to[k] = v
+	}
+	if status >= 200 && x.mustClose() {
+		to["Connection"] = []string{"close"}
+	}
+}
+
+// mustClose reports whether this is the last answer on its connection: in a
+// drain, of one that can't move. On HTTP/2 it makes net/http send a GOAWAY.
+func (x *request) mustClose() bool {
+	return x.h.s.draining.Load() && !x.h.mayMove(x)
+}
+
+func (x *request) passTrailers() {
+	if x.header == nil {
+		return
+	}
+	to := x.w.Header()
+	for k, v := range x.header {
+		if strings.HasPrefix(k, http.TrailerPrefix) {
+			to[k] = v
+		}
+	}
+	for _, list := range x.header["Trailer"] {
+		for k := range strings.SplitSeq(list, ",") {
+			k = http.CanonicalHeaderKey(strings.TrimSpace(k))
+			if v, ok := x.header[k]; ok {
+				to[k] = v
+			}
+		}
+	}
+}
+
+// spoil takes the answer away from the application, if nothing of it was sent;
+// else what was sent is cut.
+func (x *request) spoil() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch stage(x.stage.Load()) {
+	case fresh:
+		x.stage.Store(uint32(spoiled))
+		time.AfterFunc(patience, x.answerNow)
+	case sent:
+		x.aborted = true
+	}
+}
+
+// abort cuts the connection at the end.
+func (x *request) abort() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if stage(x.stage.Load()) != hijacked {
+		x.aborted = true
+	}
+}
+
+// answerNow answers for a handler that doesn't return.
+func (x *request) answerNow() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended || x.aborted {
+		return
+	}
+	x.answer(true)
+	x.release()
+}
+
+// lingering is how long the client of a handler that doesn't return has for
+// taking its answer before the connection is cut (cf. net/http's
+// rstAvoidanceDelay).
+const lingering = 500 * time.Millisecond
+
+// release ends the context of a handler that hangs, which must not read the
+// next request. An HTTP/1 connection whose read deadline passes is done for:
+// net/http cancels its context then.
+func (x *request) release() {
+	rc := http.NewResponseController(x.w)
+	rc.Flush()
+	if x.cancel != nil {
+		x.cancel()
+		return
+	}
+	rc.SetReadDeadline(time.Now().Add(lingering))
+}
+
+// sketch is what hooks and error pages may know of the request while its
+// handler runs: only what the handler can't change.
+func (x *request) sketch() *http.Request {
+	u, err := url.ParseRequestURI(x.r.RequestURI)
+	if err != nil {
+		u = new(url.URL)
+	}
+	r := &http.Request{
+		Method: x.r.Method, URL: u, RequestURI: x.r.RequestURI, Host: x.r.Host,
+		Proto: x.r.Proto, ProtoMajor: x.r.ProtoMajor, ProtoMinor: x.r.ProtoMinor,
+		Header: make(http.Header), RemoteAddr: x.r.RemoteAddr, Body: http.NoBody,
+	}
+	return r.WithContext(context.WithoutCancel(x))
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+)
+
+// writer is the application's ResponseWriter. Being one pointer, it fits into
+// an interface without an allocation.
+type writer struct{ x *request }
+
+// writer1 is that of HTTP/1, writer2 that of HTTP/2: they offer what net/http's
+// own offer there, as applications look for it with type assertions.
+type (
+	writer1 struct{ writer }
+	writer2 struct{ writer }
+)
+
+func (x *request) writer() http.ResponseWriter {
+	if x.r.ProtoMajor == 2 {
+		return writer2{writer{x}}
+	}
+	return writer1{writer{x}}
+}
+
+func (w writer) Header() http.Header {
+	if w.x.header == nil {
+		w.x.header = make(http.Header)
+	}
+	return w.x.header
+}
+
+// WriteHeader passes a second status on as well, for net/http complains of it.
+func (w writer) WriteHeader(status int) {
+	if stage(w.x.stage.Load()) == sent {
+		w.x.w.WriteHeader(status)
+		return
+	}
+	w.x.begin(status)
+}
+
+func (w writer) Write(b []byte) (int, error) {
+	if err := w.x.begin(http.StatusOK); err != nil {
+		return 0, err
+	}
+	return w.x.w.Write(b)
+}
+
+func (w writer) WriteString(s string) (int, error) {
+	if err := w.x.begin(http.StatusOK); err != nil {
+		return 0, err
+	}
+	return io.WriteString(w.x.w, s)
+}
+
+func (w writer) Flush() { w.FlushError() }
+
+func (w writer) FlushError() error {
+	if err := w.x.begin(http.StatusOK); err != nil {
+		return err
+	}
+	return http.NewResponseController(w.x.w).Flush()
+}
+
+// CloseNotify is for applications that still use it.
+func (w writer) CloseNotify() <-chan bool {
+	return w.x.w.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // SA1019
+}
+
+// Unwrap leads http.ResponseController to deadlines and full duplex.
+func (w writer) Unwrap() http.ResponseWriter { return w.x.w }
+
+// ReadFrom keeps sendfile(2) and splice(2).
+func (w writer1) ReadFrom(src io.Reader) (int64, error) {
+	if err := w.x.begin(http.StatusOK); err != nil {
+		return 0, err
+	}
+	return io.Copy(w.x.w, src)
+}
+
+func (w writer1) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	x := w.x
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if stage(x.stage.Load()) == spoiled {
+		return nil, nil, errAnswered
+	}
+	c, buf, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	x.stage.Store(uint32(hijacked))
+	if x.conn != nil {
+		c = &hijackedConn{Conn: c, entry: x.conn}
+	}
+	return c, buf, nil
+}
+
+func (w writer2) Push(target string, opts *http.PushOptions) error {
+	if p, ok := w.x.w.(http.Pusher); ok {
+		return p.Push(target, opts)
+	}
+	return errors.ErrUnsupported
+}
