@@ -1,0 +1,277 @@
+package live
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// phase of a connection's life.
+type phase uint32
+
+const (
+	fresh    phase = iota // no request was read in full since it was accepted, or adopted
+	active                // a request is being served
+	idle                  // between two requests
+	hijacked              // by a handler
+	http2                 // or whatever else shares a connection between requests
+	detached              // given away: this process must not touch it
+	closed
+)
+
+var phaseNames = [...]string{"new", "active", "idle", "hijacked", "http2", "moving", "closed"}
+
+// conn is the life of one connection.
+type conn struct {
+	sock    socket
+	table   *Table
+	account Account     // nil: none
+	over    net.Conn    // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
+	pinned  bool        // no drain of HTTP/1 connections waits for it; guarded by table.mu
+	stay    atomic.Bool // this one never moves
+	culled  bool        // closed by a drain, while idle
+
+	// Where the connection stood when it was accepted or adopted.
+	served    bool      // a request had been answered on it
+	headBegan time.Time // see handover.Item.HeadSince
+
+	state    atomic.Uint32 // phase
+	since    atomic.Int64  // of the phase
+	requests atomic.Int64
+	request  atomic.Pointer[http.Request]
+	written  atomic.Int64
+
+	mu       sync.Mutex
+	deadline time.Time     // of reads, as net/http wants it
+	sets     int           // how often net/http has set it since StateIdle
+	kicked   bool          // the socket has a deadline of ours instead
+	spent    time.Duration // of the time for the first head, before it was adopted
+
+	head   head   // of the next request
+	record record // of TLS
+	answer answer // the response's length, for the account
+}
+
+func (c *conn) init(t *Table, s socket) {
+	c.table = t
+	c.sock = s
+	c.head.atBoundary = true
+}
+
+func (c *conn) openAccount(prefix int) {
+	if c.table.ledger == nil {
+		return
+	}
+	if fd, err := fdOf(c.sock); err == nil {
+		c.account = c.table.ledger.Open(fd, prefix)
+	}
+}
+
+func (c *conn) phase() phase { return phase(c.state.Load()) }
+
+// between reports whether only net/http's goroutine for the connection touches
+// it, and no request is under way.
+func (p phase) between() bool { return p == fresh || p == idle }
+
+// movable reports whether the connection can ever move.
+func (c *conn) movable() bool {
+	return c.table.move && !c.stay.Load() && c.over == nil && c.phase() <= idle
+}
+
+// setOver comes before net/http's goroutine starts.
+func (c *conn) setOver(over net.Conn) {
+	if over == nil {
+		return
+	}
+	c.table.mu.Lock() // Counts reads it
+	c.over = over
+	c.table.mu.Unlock()
+	_, c.record.tls = over.(*tls.Conn)
+	if c.account != nil {
+		c.account.Pin()
+	}
+}
+
+// setActive: a request's head has been read.
+func (c *conn) setActive() {
+	c.mu.Lock()
+	if !c.phase().between() {
+		c.mu.Unlock()
+		return // net/http says so once more when a detached connection ends
+	}
+	c.unkickLocked()
+	c.spent = 0
+	c.enter(active)
+	c.mu.Unlock()
+	c.requests.Add(1)
+	c.head.taken(c)
+}
+
+// setIdle: a response is complete.
+func (c *conn) setIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase() != active {
+		return
+	}
+	c.sets = 0
+	c.head.atBoundary = true
+	c.record.idle()
+	c.request.Store(nil)
+	c.enter(idle)
+}
+
+func (c *conn) enter(p phase) {
+	c.state.Store(uint32(p))
+	c.since.Store(now())
+}
+
+// pin makes the connection one that nobody but its user knows anything of.
+func (c *conn) pin(p phase) {
+	c.mu.Lock()
+	if q := c.phase(); q > idle && q != p {
+		c.mu.Unlock()
+		return
+	}
+	c.unkickLocked()
+	c.enter(p)
+	c.mu.Unlock()
+	if c.account != nil {
+		c.account.Pin()
+	}
+	c.table.pin(c)
+}
+
+func (c *conn) setReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.phase()
+	if p == detached {
+		return nil
+	}
+	if p == fresh && !t.IsZero() {
+		t = t.Add(-c.spent)
+	}
+	c.deadline = t
+	c.sets++
+	c.kicked = false
+	return c.sock.SetReadDeadline(t)
+}
+
+func (c *conn) setDeadline(t time.Time) error {
+	if err := c.setReadDeadline(t); err != nil {
+		return err
+	}
+	if c.phase() == detached {
+		return nil
+	}
+	return c.sock.SetWriteDeadline(t)
+}
+
+var past = time.Unix(1, 0)
+
+// kick ends a Read between two requests, so that its goroutine looks at the
+// table's drain. It never takes a byte from the socket: with a deadline in the
+// past the runtime's poller fails before it reads.
+func (c *conn) kick() { c.kickAt(past) }
+
+// kickAt is kick at a time to come, unless net/http's deadline is earlier.
+func (c *conn) kickAt(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.phase().between() {
+		return
+	}
+	if !c.deadline.IsZero() && c.deadline.Before(t) {
+		t = c.deadline
+	}
+	c.kicked = true
+	c.sock.SetReadDeadline(t)
+}
+
+// unkick gives the socket net/http's deadline again, and reports whether a
+// timeout was of our making only.
+func (c *conn) unkick() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours := c.kicked && (c.deadline.IsZero() || time.Now().Before(c.deadline))
+	c.unkickLocked()
+	return ours
+}
+
+func (c *conn) unkickLocked() {
+	if c.kicked {
+		c.kicked = false
+		c.sock.SetReadDeadline(c.deadline)
+	}
+}
+
+func (c *conn) write(p []byte) (int, error) {
+	if c.phase() == detached {
+		return len(p), nil // a "400 Bad Request" for half a head, at most
+	}
+	if c.account != nil {
+		c.answer.write(c, p)
+	}
+	n, err := c.sock.Write(p)
+	c.wrote(int64(n))
+	return n, err
+}
+
+func (c *conn) wrote(n int64) { c.written.Add(n) }
+
+func (c *conn) closeWrite() error {
+	if c.phase() == detached {
+		return nil
+	}
+	return c.sock.CloseWrite()
+}
+
+func (c *conn) close() error {
+	c.mu.Lock()
+	was := c.phase()
+	if was == detached {
+		c.mu.Unlock()
+		return nil // by net/http; the socket lives on
+	}
+	c.enter(closed)
+	c.mu.Unlock()
+	if was != closed && c.account != nil {
+		c.account.Close()
+	}
+	err := c.sock.Close()
+	if was != closed {
+		c.table.ended(c, was)
+	}
+	return err
+}
+
+// describe needs table.mu.
+func (c *conn) describe() control.Conn {
+	d := control.Conn{
+		Service: c.table.name,
+		Peer:    peer(c.sock),
+		State:   phaseNames[c.phase()],
+		Since:   at(c.since.Load()),
+	}
+	if c.over != nil && c.phase() <= idle {
+		d.State = "tls"
+	}
+	if r := c.request.Load(); r != nil && r.URL != nil {
+		d.Request = r.Method + " " + r.URL.Path
+	}
+	return d
+}
+
+// peer names the other side; most clients of unix sockets have no name.
+func peer(s socket) string {
+	if a := s.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}

@@ -1,0 +1,254 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/handover"
+)
+
+// DrainOptions say how connections end.
+type DrainOptions struct {
+	// Sender is where connections go; nil: nowhere.
+	Sender *handover.Sender
+	// IdleGrace is how long a connection that can't move may be idle before it
+	// is closed.
+	IdleGrace time.Duration
+	// Stopping: idle connections are closed at once.
+	Stopping bool
+}
+
+// ErrResumed is what Drain returns when Resume ended it.
+var ErrResumed = errors.New("the successor is dead: serving again")
+
+// Why a connection was closed at a drain: keys of Counts().Closed.
+const (
+	closedIdle     = "idle"     // by us, between two requests
+	closedAnswered = "answered" // after a response
+	closedPeer     = "peer"     // by the client, or by a time-out
+	closedPinned   = "pinned"   // HTTP/2 or hijacked: whoever used it closed it
+)
+
+// plan is what a drain wants of a connection between two requests.
+type plan int
+
+const (
+	serve  plan = iota // as ever
+	move               // give it to the successor
+	finish             // close it when its grace is over
+)
+
+// drain is one call of Table.Drain.
+type drain struct {
+	sender   *handover.Sender // nil: nothing moves
+	grace    time.Duration
+	stopping bool
+	start    int64
+	failed   atomic.Int64  // when the sender failed; 0: it has not
+	changed  chan struct{} // something has gone
+	resumed  chan struct{}
+}
+
+func (d *drain) plan(c *conn) plan {
+	if d.sender == nil || !c.movable() {
+		return finish
+	}
+	return d.moving()
+}
+
+// moving is the plan for connections that can move. When the successor has died
+// they are served for a while, as this generation may be about to resume.
+func (d *drain) moving() plan {
+	switch failed := d.failed.Load(); {
+	case d.sender == nil:
+		return finish
+	case failed == 0:
+		return move
+	case now() < failed+int64(d.grace):
+		return serve
+	}
+	return finish
+}
+
+// graceEnd is when a connection that is idle since then may be closed.
+func (d *drain) graceEnd(since int64) int64 {
+	if d.stopping {
+		return 0
+	}
+	return max(d.start, since) + int64(d.grace)
+}
+
+// Drain ends this generation's use of its connections. The listeners must accept
+// nothing any more (gate.Shut): then it returns nil when no HTTP/1 connection is
+// left here, plaintext or TLS, and ctx.Err() when ctx is done before that. HTTP/2
+// and hijacked connections are not waited for.
+//
+// With a Sender, connections on plaintext move to the successor: those between
+// two requests at once, the others after their response. Without one, or where
+// it can't take them, they are closed by their own goroutine, between two
+// requests, when they have been idle for the grace and no byte of a next request
+// has come.
+//
+// If the successor dies, what it has not acknowledged is taken back. A call of
+// Resume ends the drain with ErrResumed; without it, connections are closed as
+// without a Sender when the grace is over.
+func (t *Table) Drain(ctx context.Context, o DrainOptions) error {
+	d, err := t.begin(ctx, o)
+	if err != nil {
+		return err
+	}
+	if d.moving() == move {
+		for _, it := range t.lot.stop() {
+			t.give(d, it)
+		}
+	}
+	t.kick()
+	var failed <-chan struct{}
+	if d.sender != nil {
+		failed = d.sender.Failed()
+	}
+	var graceOver <-chan time.Time
+	for !t.empty() {
+		select {
+		case <-d.changed:
+		case <-failed:
+			failed = nil
+			t.log.WithError(d.sender.Err()).Warn("handover has failed: connections stay for now")
+			d.failed.CompareAndSwap(0, now())
+			graceOver = time.After(d.grace)
+		case <-graceOver:
+			t.kick()
+		case <-d.resumed:
+			return ErrResumed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// begin waits until the receiver has said whom it takes, and makes the drain
+// visible to all connections.
+func (t *Table) begin(ctx context.Context, o DrainOptions) (*drain, error) {
+	t.mu.Lock()
+	life := t.lives
+	t.mu.Unlock()
+	d := &drain{
+		grace:    o.IdleGrace,
+		stopping: o.Stopping,
+		changed:  make(chan struct{}, 1),
+		resumed:  make(chan struct{}),
+	}
+	if o.Sender != nil && t.move {
+		err := o.Sender.Takes(ctx, t.name)
+		if err == nil || errors.Is(err, handover.ErrDead) {
+			d.sender = o.Sender
+		} else {
+			t.log.WithError(err).Warn("connections are not handed over")
+		}
+		if errors.Is(err, handover.ErrDead) {
+			d.failed.Store(now())
+		}
+	}
+	d.start = now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lives != life {
+		return nil, ErrResumed
+	}
+	t.drain.Store(d)
+	return d, nil
+}
+
+// Resume ends a drain whose successor is dead: the table serves as before. What
+// the successor has not acknowledged comes back by itself.
+func (t *Table) Resume() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lives++
+	if d := t.drain.Swap(nil); d != nil {
+		close(d.resumed)
+	}
+	t.lot.start()
+}
+
+// kick makes each connection look at the drain.
+func (t *Table) kick() {
+	t.mu.Lock()
+	all := make([]*conn, 0, len(t.conns))
+	for c := range t.conns {
+		all = append(all, c)
+	}
+	t.mu.Unlock()
+	for _, c := range all {
+		c.kick()
+	}
+}
+
+// empty reports whether a drain has nothing left to wait for.
+func (t *Table) empty() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open+t.pending+t.lot.len() == 0
+}
+
+// tellDrain needs t.mu.
+func (t *Table) tellDrain() {
+	if d := t.drain.Load(); d != nil {
+		select {
+		case d.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// give queues a connection for the successor; its room is reserved.
+func (t *Table) give(d *drain, it *handover.Item) {
+	t.mu.Lock()
+	t.pending++
+	t.mu.Unlock()
+	d.sender.Put(it, t.settle)
+}
+
+// settle hears from the sender what became of an item.
+func (t *Table) settle(it *handover.Item, err error) {
+	if err == nil {
+		it.Close()
+	} else {
+		t.takeBack(it, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending--
+	if err == nil {
+		t.moved++
+	}
+	t.tellDrain()
+}
+
+// ended is told when net/http has closed a connection.
+func (t *Table) ended(c *conn, was phase) {
+	t.forget(c)
+	if t.drain.Load() == nil {
+		return
+	}
+	switch {
+	case c.culled:
+		t.countClosed(closedIdle)
+	case was == active:
+		t.countClosed(closedAnswered)
+	case was.between():
+		t.countClosed(closedPeer)
+	default:
+		t.countClosed(closedPinned)
+	}
+}
+
+func (t *Table) countClosed(why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed[why]++
+	t.tellDrain()
+}

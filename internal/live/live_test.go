@@ -1,0 +1,151 @@
+//go:build unix
+
+package live
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+)
+
+var quiet = func() *logrus.Logger {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return l
+}()
+
+// patience only bounds a failure.
+func patience(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// side is one generation: an http.Server with a table.
+type side struct {
+	*Table
+	hs   *http.Server
+	gate *gate.Listener
+}
+
+func listen(t *testing.T, network string) gate.Socket {
+	t.Helper()
+	lc := net.ListenConfig{}
+	lc.SetMultipathTCP(false)
+	addr := "127.0.0.1:0"
+	if network == "unix" {
+		addr = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := lc.Listen(t.Context(), network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.(gate.Socket)
+}
+
+func newSide(t *testing.T, sock gate.Socket, h http.Handler, change func(*Config, *http.Server)) *side {
+	t.Helper()
+	hs := &http.Server{Handler: h}
+	cfg := Config{Name: "web", Log: quiet, Move: true}
+	if change != nil {
+		change(&cfg, hs)
+	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = hs.IdleTimeout
+	}
+	if cfg.HeadTimeout == 0 {
+		cfg.HeadTimeout = hs.ReadHeaderTimeout
+	}
+	s := &side{Table: New(cfg), hs: hs, gate: gate.New(sock)}
+	if hs.Handler == nil {
+		hs.Handler = http.NotFoundHandler()
+	}
+	hs.ConnState, hs.ConnContext = s.State, s.Context
+	inner := hs.Handler
+	hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !MayMove(r.Context()) && s.drain.Load() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		inner.ServeHTTP(w, r)
+	})
+	go hs.Serve(s.Wrap(s.gate))
+	go hs.Serve(s.Injected())
+	s.gate.Open()
+	t.Cleanup(func() { hs.Close() })
+	return s
+}
+
+func dial(t *testing.T, s *side) net.Conn {
+	t.Helper()
+	c, err := net.Dial(s.gate.Addr().Network(), s.gate.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	return c
+}
+
+func get(t *testing.T, c net.Conn, path string) *http.Response {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	return response(t, bufio.NewReader(c))
+}
+
+func response(t *testing.T, r *bufio.Reader) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body = io.NopCloser(strings.NewReader(string(b)))
+	return resp
+}
+
+func body(r *http.Response) string {
+	b, _ := io.ReadAll(r.Body)
+	return string(b)
+}
+
+func say(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text) })
+}
+
+func TestPlainDrain(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			s := newSide(t, listen(t, network), say("one"), nil)
+			c := dial(t, s)
+			if got := body(get(t, c, "/")); got != "one" {
+				t.Fatal(got)
+			}
+			s.gate.Shut()
+			if err := s.Drain(patience(t), DrainOptions{Stopping: true}); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Fatal(n, err)
+			}
+			if n := s.Counts(); n.Open != 0 || n.Requests != 1 || n.Closed["idle"] != 1 {
+				t.Fatal(n)
+			}
+		})
+	}
+}

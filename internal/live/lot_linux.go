@@ -1,0 +1,169 @@
+package live
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/handover"
+)
+
+// lot is where connections without a request are parked: an epoll set instead of
+// a goroutine each.
+type lot struct {
+	t *Table
+
+	mu      sync.Mutex
+	stopped bool
+	set     *os.File // of epoll, which itself waits in the runtime's poller; nil: nothing was parked yet
+	fd      int      // set's
+	ended   chan struct{}
+	items   map[int]*handover.Item // by descriptor
+}
+
+func newLot(t *Table) *lot { return &lot{t: t, items: make(map[int]*handover.Item)} }
+
+// park takes over a connection; false: it can't.
+func (l *lot) park(it *handover.Item) bool {
+	if _, bare := it.Owner.(leaving); bare {
+		return false // its net.Conn sits in the runtime's poller already
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || l.open() != nil {
+		return false
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(it.FD)}
+	if unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, it.FD, &ev) != nil {
+		return false
+	}
+	l.items[it.FD] = it
+	return true
+}
+
+// open needs l.mu.
+func (l *lot) open() error {
+	if l.set != nil {
+		return nil
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	l.fd, l.set = fd, os.NewFile(uintptr(fd), "epoll")
+	l.ended = make(chan struct{})
+	go l.watch(l.set, l.fd, l.ended)
+	return nil
+}
+
+// stop empties the lot, which takes nothing more until start.
+func (l *lot) stop() []*handover.Item {
+	l.mu.Lock()
+	set, ended := l.set, l.ended
+	l.set, l.stopped = nil, true
+	l.mu.Unlock()
+	if set != nil {
+		set.Close()
+		<-ended
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*handover.Item, 0, len(l.items))
+	for _, it := range l.items {
+		all = append(all, it)
+	}
+	clear(l.items)
+	return all
+}
+
+func (l *lot) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = false
+}
+
+func (l *lot) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.items)
+}
+
+// watch runs until set is closed.
+func (l *lot) watch(set *os.File, fd int, ended chan<- struct{}) {
+	defer close(ended)
+	raw, err := set.SyscallConn()
+	if err != nil {
+		return
+	}
+	events := make([]unix.EpollEvent, 256)
+	for {
+		n := 0
+		set.SetReadDeadline(time.Now().Add(l.t.sweepEvery()))
+		err := raw.Read(func(uintptr) bool {
+			n, _ = unix.EpollWait(fd, events, 0)
+			return n > 0
+		})
+		switch {
+		case os.IsTimeout(err):
+			l.sweep()
+		case err != nil:
+			return
+		}
+		for _, ev := range events[:max(n, 0)] {
+			l.wake(fd, int(ev.Fd))
+		}
+	}
+}
+
+// wake is called when something has happened on a parked connection.
+func (l *lot) wake(epfd, fd int) {
+	l.mu.Lock()
+	it := l.items[fd]
+	l.mu.Unlock()
+	if it == nil {
+		return
+	}
+	s := look(fd)
+	if s == silent {
+		return
+	}
+	// The number may belong to another connection as soon as it is closed.
+	unix.EpollCtl(epfd, unix.EPOLL_CTL_DEL, fd, nil)
+	if s == gone {
+		l.remove(fd)
+		it.Close()
+		l.t.parkedEnded(closedPeer)
+		return
+	}
+	l.t.inject(it, false)
+	l.remove(fd) // last: a drain must see it somewhere
+}
+
+func (l *lot) remove(fd int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.items, fd)
+}
+
+// sweep closes what has been idle for too long.
+func (l *lot) sweep() {
+	l.mu.Lock()
+	var out []*handover.Item
+	for fd, it := range l.items {
+		if l.t.overdue(it) && look(fd) != talks {
+			out = append(out, it)
+			delete(l.items, fd)
+		}
+	}
+	l.mu.Unlock()
+	for _, it := range out {
+		it.Close()
+		l.t.parkedEnded(closedIdle)
+	}
+}

@@ -1,0 +1,150 @@
+package live
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+)
+
+// errDetached is what net/http gets for a connection that was given away. It
+// must be a timeout: on io.EOF or others within a head net/http would answer.
+var errDetached net.Error = detachedError{}
+
+type detachedError struct{}
+
+func (detachedError) Error() string   { return "connection was handed over" }
+func (detachedError) Timeout() bool   { return true }
+func (detachedError) Temporary() bool { return true }
+
+func (c *conn) read(p []byte) (int, error) {
+	switch ph := c.phase(); {
+	case ph == detached:
+		return 0, errDetached // again: sniffing for HTTP/2 drops the first one
+	case ph > idle:
+		return c.sock.Read(p) // by whomever, several at once perhaps: nothing may be counted
+	case c.over != nil:
+		return c.readUnder(p, ph)
+	case ph == active:
+		return c.readBody(p)
+	}
+	return c.readHead(p)
+}
+
+func (c *conn) readBody(p []byte) (int, error) {
+	if len(c.head.prefix) > 0 {
+		return c.head.deliver(p), nil
+	}
+	n, err := c.sock.Read(p)
+	c.head.count(p[:n])
+	return n, err
+}
+
+// readHead reads between two requests. Every byte that it returns belongs to the
+// next request.
+func (c *conn) readHead(p []byte) (int, error) {
+	h := &c.head
+	if h.atBoundary {
+		h.begin(c, len(p))
+	} else if h.skipped {
+		h.known = false // its end was seen, and yet net/http wants more of it
+	}
+	if len(h.prefix) > 0 {
+		n := h.deliver(p)
+		h.keep(c, p[:n])
+		return n, nil
+	}
+	for {
+		if err := c.obey(); err != nil {
+			return 0, err
+		}
+		n, err := c.sock.Read(p)
+		if n > 0 {
+			h.count(p[:n])
+			if n = h.strip(p[:n]); n == 0 {
+				continue
+			}
+			h.keep(c, p[:n])
+			return n, err
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.unkick() {
+			continue
+		}
+		return n, err
+	}
+}
+
+// readUnder reads for what lies between net/http and the connection.
+func (c *conn) readUnder(p []byte, ph phase) (int, error) {
+	for {
+		if ph.between() && c.record.whole(ph) {
+			if err := c.obey(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := c.sock.Read(p)
+		if n > 0 {
+			c.record.count(p[:n])
+			if ph == fresh {
+				c.since.Store(now()) // shaking hands is no idleness
+			}
+		}
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.unkick() {
+			continue
+		}
+		return n, err
+	}
+}
+
+// obey does what a drain wants of a connection between two requests; an error
+// ends it for net/http.
+func (c *conn) obey() error {
+	d := c.table.drain.Load()
+	if d == nil {
+		return nil
+	}
+	switch d.plan(c) {
+	case move:
+		return c.leave(d)
+	case finish:
+		return c.finish(d)
+	}
+	return nil
+}
+
+// leave detaches the connection, unless nobody can tell where its next request
+// begins: then the one that is being read is served here.
+func (c *conn) leave(d *drain) error {
+	if !c.head.known {
+		return nil
+	}
+	if !d.sender.Reserve() {
+		c.stay.Store(true)
+		return c.finish(d)
+	}
+	it := c.item()
+	c.mu.Lock()
+	c.enter(detached)
+	c.mu.Unlock()
+	c.table.give(d, it)
+	c.table.forget(c) // last: until the item is queued a drain must see one of the two
+	return errDetached
+}
+
+// finish closes the connection when its grace is over and nothing of a next
+// request has come.
+func (c *conn) finish(d *drain) error {
+	if h := &c.head; c.over == nil && (!h.known || h.skipped || len(h.bytes) > 0) {
+		return nil
+	}
+	end := d.graceEnd(c.since.Load())
+	if now() < end {
+		c.kickAt(at(end))
+		return nil
+	}
+	if waiting(c.sock) {
+		return nil
+	}
+	c.culled = true
+	return io.EOF
+}

@@ -1,0 +1,262 @@
+package live
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// Config of New.
+type Config struct {
+	// Name of the server, by which a connection finds it in the next
+	// generation.
+	Name string
+	// Log hears what becomes of connections at a drain. Required.
+	Log logrus.FieldLogger
+	// IdleTimeout is http.Server's for a connection between two requests:
+	// IdleTimeout, or ReadTimeout where that is zero. 0: none.
+	IdleTimeout time.Duration
+	// HeadTimeout is http.Server's for a request's head: ReadHeaderTimeout, or
+	// ReadTimeout where that is zero. 0: none.
+	HeadTimeout time.Duration
+	// Move says that connections may be handed over. It is off where SelfTest
+	// fails.
+	Move bool
+	// Ledger counts along for a rescue after a crash; nil: nobody does.
+	Ledger Ledger
+}
+
+// Table holds the connections of one http.Server. Its methods may be called from
+// several goroutines.
+type Table struct {
+	name     string
+	log      logrus.FieldLogger
+	idle     time.Duration
+	head     time.Duration
+	move     bool
+	ledger   Ledger
+	injected *injected
+	lot      *lot
+	drain    atomic.Pointer[drain] // nil: serving
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	open     int // conns that a drain waits for: HTTP/1 or not known yet
+	pending  int // given to a sender, outcome unknown
+	lives    int // how often Resume was called
+	requests int64
+	moved    int64
+	adopted  int64
+	closed   map[string]int64 // at a drain, by reason
+}
+
+// New returns an empty table.
+func New(c Config) *Table {
+	t := &Table{
+		name:   c.Name,
+		log:    c.Log,
+		idle:   c.IdleTimeout,
+		head:   c.HeadTimeout,
+		ledger: c.Ledger,
+		conns:  make(map[*conn]struct{}),
+		closed: make(map[string]int64),
+	}
+	t.injected = newInjected()
+	t.lot = newLot(t)
+	t.move = c.Move && canMove
+	if t.move {
+		if err := SelfTest(); err != nil {
+			t.move = false
+			t.log.WithError(err).Warn("connections can't be handed over: they will be drained")
+		}
+	}
+	return t
+}
+
+// Moves reports whether connections can be handed over at all; if not, why.
+func (t *Table) Moves() (bool, string) {
+	if t.move {
+		return true, ""
+	}
+	if !canMove {
+		return false, "not supported on this system"
+	}
+	if err := SelfTest(); err != nil {
+		return false, err.Error()
+	}
+	return false, "switched off"
+}
+
+// Wrap makes every connection that g accepts known to the table, before Accept
+// returns it. The result is for http.Server.Serve or ServeTLS.
+func (t *Table) Wrap(g *gate.Listener) net.Listener {
+	multipath := mayBeMultipath(g)
+	g.Track(func(nc net.Conn) net.Conn { return t.track(nc, multipath) })
+	return g
+}
+
+// Injected returns the listener for a second Serve of the same http.Server: it
+// gives out the connections that were adopted or taken back. Closing it closes
+// those that nobody has accepted.
+func (t *Table) Injected() net.Listener { return t.injected }
+
+// track wraps a fresh connection.
+func (t *Table) track(nc net.Conn, multipath bool) net.Conn {
+	w, c := t.wrap(nc)
+	if c == nil {
+		return nc
+	}
+	c.stay.Store(multipath && isMultipath(c.sock))
+	c.since.Store(now())
+	c.headBegan = at(c.since.Load())
+	c.openAccount(0)
+	t.add(c)
+	return w
+}
+
+func (t *Table) add(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns[c] = struct{}{}
+	t.open++
+}
+
+// forget is the last that the table hears of a connection.
+func (t *Table) forget(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.conns[c]; !ok {
+		return
+	}
+	delete(t.conns, c)
+	t.requests += c.requests.Load()
+	if !c.pinned {
+		t.open--
+	}
+	t.tellDrain()
+}
+
+// pin says that a drain of HTTP/1 connections needn't wait for c any more.
+func (t *Table) pin(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.conns[c]; ok && !c.pinned {
+		c.pinned = true
+		t.open--
+		t.tellDrain()
+	}
+}
+
+// State is for http.Server.ConnState: it must be called with every change.
+func (t *Table) State(nc net.Conn, s http.ConnState) {
+	c, over := find(nc)
+	if c == nil {
+		return
+	}
+	switch s {
+	case http.StateNew:
+		c.setOver(over)
+	case http.StateActive:
+		if over != nil && isHTTP2(over) {
+			c.pin(http2)
+			return
+		}
+		c.setActive()
+	case http.StateIdle:
+		c.setIdle()
+	case http.StateHijacked:
+		c.pin(hijacked)
+	}
+}
+
+type contextKey struct{}
+
+// Context is for http.Server.ConnContext.
+func (t *Table) Context(ctx context.Context, nc net.Conn) context.Context {
+	c, _ := find(nc)
+	if c == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, contextKey{}, c)
+}
+
+func fromContext(ctx context.Context) *conn {
+	c, _ := ctx.Value(contextKey{}).(*conn)
+	return c
+}
+
+// MayMove reports whether the connection of ctx's request outlives this
+// generation, as far as is known now. While the table drains, a response on any
+// other connection should say "Connection: close".
+func MayMove(ctx context.Context) bool {
+	c := fromContext(ctx)
+	if c == nil {
+		return false
+	}
+	d := c.table.drain.Load()
+	if d == nil {
+		return c.movable()
+	}
+	return d.plan(c) != finish
+}
+
+// Note remembers which request is being served on ctx's connection, for
+// Holdouts. It costs one store.
+func Note(ctx context.Context, r *http.Request) {
+	if c := fromContext(ctx); c != nil {
+		c.request.Store(r)
+	}
+}
+
+// Counts tells how many connections there are, and what became of the others.
+func (t *Table) Counts() control.Conns {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := control.Conns{
+		Requests: t.requests,
+		Moved:    t.moved,
+		Adopted:  t.adopted,
+		Idle:     t.lot.len() + t.pending,
+	}
+	for c := range t.conns {
+		n.Requests += c.requests.Load()
+		switch p := c.phase(); {
+		case c.pinned || c.over != nil:
+			n.Pinned++
+		case p == active:
+			n.Active++
+		default:
+			n.Idle++
+		}
+	}
+	n.Open = n.Idle + n.Active + n.Pinned
+	if len(t.closed) > 0 {
+		n.Closed = make(map[string]int64, len(t.closed))
+		for why, k := range t.closed {
+			n.Closed[why] = k
+		}
+	}
+	return n
+}
+
+// Holdouts tells which connections a drain waits for, in no order. Those which
+// wait for the receiver's acknowledgement are not among them.
+func (t *Table) Holdouts() []control.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]control.Conn, 0, len(t.conns))
+	for c := range t.conns {
+		all = append(all, c.describe())
+	}
+	return all
+}
+
+var _ handover.Target = (*Table)(nil)
