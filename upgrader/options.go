@@ -2,8 +2,10 @@ package upgrader
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -49,7 +51,8 @@ type Options struct {
 	// contained and logged.
 	OnCrash func(context.Context, Crash)
 	// More than MaxCrashes crashes within CrashWindow, over all generations:
-	// nothing is replaced for GiveUpPause. MaxCrashes < 0: never give up.
+	// nothing is replaced for GiveUpPause. Negative
+	// MaxCrashes: never give up.
 	MaxCrashes  int
 	CrashWindow time.Duration
 	GiveUpPause time.Duration
@@ -72,8 +75,54 @@ type Crash struct {
 
 // CrashError tells Upgrader.Crash more than an error does.
 type CrashError struct {
-	Err     error // "": made of Value
-	Value   any
-	Stack   []byte
-	Request *http.Request
+	Err     error         // nil: made of Value
+	Value   any           // what was passed to panic
+	Stack   []byte        // of the goroutine that panicked; may be nil
+	Request *http.Request // may be nil
 }
+
+func (e *CrashError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("panic: %v", e.Value)
+}
+
+// Unwrap returns Err, or Value if that is an error.
+func (e *CrashError) Unwrap() error {
+	if e.Err != nil {
+		return e.Err
+	}
+	err, _ := e.Value.(error)
+	return err
+}
+
+// withDefaults is the one place where zero values get their meaning.
+func (o Options) withDefaults() Options {
+	or := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	or(&o.ReadyTimeout, DefaultReadyTimeout)
+	or(&o.KillTimeout, DefaultKillTimeout)
+	or(&o.StopTimeout, DefaultStopTimeout)
+	or(&o.CrashWindow, DefaultCrashWindow)
+	or(&o.GiveUpPause, DefaultGiveUpPause)
+	if o.MaxCrashes == 0 {
+		o.MaxCrashes = DefaultMaxCrashes
+	}
+	if o.Control == "" {
+		o.Control = os.Getenv(controlEnv)
+	}
+	if o.StopSignals == nil {
+		o.StopSignals = []os.Signal{syscall.SIGTERM, os.Interrupt}
+	}
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
+	return o
+}
+
+// controlEnv names the control socket of a service and of its keeper alike.
+const controlEnv = "TABLECLOTH_CONTROL"

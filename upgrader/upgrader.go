@@ -4,23 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/sirupsen/logrus"
+
 	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
-)
-
-// Errors of Upgrade.
-var (
-	ErrNotReady     = errors.New("upgrader: this generation is not ready yet")
-	ErrDraining     = errors.New("upgrader: this generation has been replaced")
-	ErrStopping     = errors.New("upgrader: the service is being stopped")
-	ErrSupervised   = errors.New("upgrader: whoever started this process can't follow a changing PID: run it under the keeper (tablecloth run, or keeper.Become)")
-	ErrNotSupported = errors.New("upgrader: not supported here")
 )
 
 // Reason is why a generation drains.
@@ -34,134 +26,250 @@ const (
 
 // Drain is how a generation is to end.
 type Drain struct {
-	Reason   Reason
-	Deadline time.Time
+	Reason       Reason
+	Deadline     time.Time
+	SuccessorPID int // 0: none, or not known
 	// Successor is where live connections can go; nil: nowhere.
 	Successor *link.Conn
 	// Expired is closed at the deadline, or when somebody asked that the drain
-	// end at once.
+	// end at once. What is left should be cut then, and the process end: if it
+	// doesn't, its successor kills it a second later.
 	Expired <-chan struct{}
 	// Resumed is closed if the successor dies before this generation has
 	// ended: it acts for the service again, and its listeners accept again.
-	// Exit is another channel then.
+	// Exit and Drain are other ones then.
 	Resumed <-chan struct{}
 }
 
-// Status is what control.Backend and Upgrader.Status tell.
+// Status is what Upgrader.Status tells.
 type Status = control.Status
 
 // Result of a successful upgrade.
 type Result struct {
 	Generation int
 	PID        int
-	Took       time.Duration
-	Confirmed  bool // the new process said itself that it is ready
+	Took       time.Duration // from the start of the process until it acted for the service
+	Confirmed  bool          // the new process said itself that it is ready
 }
 
-// Upgrader is one generation of a service.
+// Upgrader is one generation of a service. Its methods may be called from many
+// goroutines.
 type Upgrader struct {
-	o     Options
+	o          Options
+	log        logrus.FieldLogger
+	generation int
+	born       time.Time
+	inventory  *inventory
+	succession succession
+	events     *control.Events
+	outcomes   *control.Outcomes
+	control    *controlSocket // nil: none
+
+	inbox  chan func(*life)
+	over   chan struct{} // closed: the life's goroutine has ended
+	closed atomic.Bool
+	acts   atomic.Bool // Ready has returned, and no Drain has begun
+
+	readyOnce sync.Once
+	readyErr  error
+	closeOnce sync.Once
+	closeErr  error
+
 	mu    sync.Mutex
-	gates []*gate.Listener
-	drain *Drain
 	exit  chan struct{}
+	drain *Drain
+	fill  func(*control.Generation) // of OnStatus
 }
 
-// Plain returns an Upgrader which binds, serves and stops, but neither forks nor
-// listens to signals: for tests, any number of them, and for Windows.
-func Plain() *Upgrader { return &Upgrader{exit: make(chan struct{})} }
-
-// New: see later.
-func New(o Options) (*Upgrader, error) { u := Plain(); u.o = o; return u, nil }
-
-// Listen returns a listener which accepts only while this generation acts for
-// the service: from Ready on, until Exit. Its Accept blocks otherwise.
-func (u *Upgrader) Listen(network, addr string) (net.Listener, error) {
-	return u.ListenNamed("", network, addr)
-}
-
-// ListenNamed is Listen for a socket which the service manager may know by name.
-func (u *Upgrader) ListenNamed(name, network, addr string) (net.Listener, error) {
-	lc := net.ListenConfig{}
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), network, addr)
-	if err != nil {
+// New finds out how this process was started, and returns its Upgrader. It can
+// be called once per process: call it early, before anything opens descriptors
+// or starts programs. From then on the signals of Options are handled. A
+// successor says hello to its predecessor here.
+//
+// It makes os.Args[0] an absolute path at the start of the program, and removes
+// from the environment what the service manager has said to this process alone
+// (LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*).
+//
+// On Windows it returns a Plain one.
+func New(o Options) (*Upgrader, error) {
+	u := build(o)
+	if err := u.begin(); err != nil {
+		u.closed.Store(true)
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
-	g := gate.New(ln.(gate.Socket))
-	u.mu.Lock()
-	u.gates = append(u.gates, g)
-	u.mu.Unlock()
-	return g, nil
+	go u.live(&life{u: u})
+	u.listenToSignals()
+	return u, nil
 }
 
-// ListenPacket is Listen for datagrams.
-func (u *Upgrader) ListenPacket(network, addr string) (net.PacketConn, error) {
-	return net.ListenPacket(network, addr)
+// Plain returns an Upgrader which binds, serves and stops, but has no successor
+// and no signals: for tests, any number of them, and where nothing else is
+// possible. Crash counts and logs only.
+func Plain() *Upgrader {
+	u := build(Options{Log: Discard})
+	u.generation = 1
+	u.succession = none{}
+	go u.live(&life{u: u})
+	return u
 }
 
-// File returns a file which an earlier generation gave to AddFile; nil: none.
-func (u *Upgrader) File(name string) (*os.File, error) { return nil, nil }
-
-// AddFile gives a duplicate of f to the generations to come.
-func (u *Upgrader) AddFile(name string, f *os.File) error { return nil }
-
-// Ready tells everybody that this generation is ready, and returns when it acts
-// for the service.
-func (u *Upgrader) Ready() error {
-	for _, g := range u.gates {
-		g.Open()
+func build(o Options) *Upgrader {
+	o = o.withDefaults()
+	return &Upgrader{
+		o:         o,
+		log:       o.Log,
+		born:      time.Now(),
+		inventory: newInventory(),
+		events:    control.NewEvents(0),
+		outcomes:  new(control.Outcomes),
+		inbox:     make(chan func(*life), 64),
+		over:      make(chan struct{}),
+		exit:      make(chan struct{}),
 	}
+}
+
+// Ready says that this generation could serve: all its listeners exist. It
+// returns when this generation acts for the service, and listeners accept: for
+// the first one at once, for a successor when its predecessor has stopped
+// accepting. In this order the PID file is written, the predecessor and the
+// service manager are told. What the predecessor passed on and nobody has asked
+// for is closed.
+//
+// After an error the process should exit: its predecessor serves on. Later calls
+// return what the first one did.
+func (u *Upgrader) Ready() error {
+	u.readyOnce.Do(func() {
+		if err := u.ready(); err != nil {
+			u.readyErr = fmt.Errorf("upgrader: %w", err)
+		}
+	})
+	return u.readyErr
+}
+
+func (u *Upgrader) ready() error {
+	if err := u.openControl(); err != nil {
+		u.succession.trouble(err)
+		return err
+	}
+	if err := u.succession.announce(); err != nil {
+		return err
+	}
+	u.inventory.closeUnclaimed()
+	if err := u.inventory.openGates(); err != nil {
+		return err
+	}
+	u.acts.Store(true)
+	u.succession.acting()
+	u.Event(control.Event{Kind: control.EventReady})
+	u.ask((*life).served)
 	return nil
 }
 
 // Exit returns a channel that is closed when this generation is to drain and
-// end; Drain tells how.
-func (u *Upgrader) Exit() <-chan struct{} { return u.exit }
-
-// Drain tells how to end; nil while Exit is open.
-func (u *Upgrader) Drain() *Drain { u.mu.Lock(); defer u.mu.Unlock(); return u.drain }
-
-// Upgrade replaces this generation, and blocks until the outcome is known.
-func (u *Upgrader) Upgrade(ctx context.Context) (*Result, error) { return nil, ErrNotSupported }
-
-// Crash says that this process is not to be trusted any more: a successor is
-// started, then this generation drains with Reason Crashed. It doesn't block.
-// err may be a *CrashError. Plain: counted only, as nothing can follow.
-func (u *Upgrader) Crash(err error) {}
-
-// Go runs f in a goroutine; a panic in it is a crash.
-func (u *Upgrader) Go(f func()) {}
-
-// Stop ends the service.
-func (u *Upgrader) Stop() {
+// end; Drain tells why and how.
+func (u *Upgrader) Exit() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.drain == nil {
-		exp := make(chan struct{})
-		time.AfterFunc(DefaultStopTimeout, func() { close(exp) })
-		u.drain = &Drain{Reason: Stopped, Deadline: time.Now().Add(DefaultStopTimeout), Expired: exp}
-		close(u.exit)
+	return u.exit
+}
+
+// Drain tells how to end; nil while Exit is open.
+func (u *Upgrader) Drain() *Drain {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.drain
+}
+
+// Upgrade replaces this generation by a new one, of what lies at the program's
+// path now. It blocks until the new one acts for the service, or it is certain
+// that it won't; Exit is closed in the first case. If an upgrade is under way
+// already, one more follows it, for all that have asked meanwhile.
+//
+// When ctx is done the new process is killed, unless others want the upgrade
+// too, or it acts already.
+//
+// Errors: a *FailedError; ErrNotReady, ErrDraining, ErrStopping, ErrSupervised,
+// ErrNotSupported if nothing was started.
+func (u *Upgrader) Upgrade(ctx context.Context) (*Result, error) {
+	if !u.acts.Load() && u.Drain() == nil {
+		return nil, ErrNotReady
+	}
+	return result(u.request(ctx, control.UpgradeRequest{Trigger: "api"}))
+}
+
+// request asks for an upgrade, and waits for the outcome.
+func (u *Upgrader) request(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+	if r.ID == "" {
+		r.ID = control.NewID()
+	}
+	reply := make(chan control.Outcome, 1)
+	w := &waiter{UpgradeRequest: r, reply: func(o control.Outcome) { reply <- o }}
+	if !u.post(func(l *life) { l.trigger(w) }) {
+		return refused(ErrStopping, "")
+	}
+	done := ctx.Done()
+	for {
+		select {
+		case o := <-reply:
+			return o
+		case <-done:
+			done = nil
+			u.post(func(l *life) { l.abandon(w) })
+		case <-u.over:
+			return refused(ErrStopping, "")
+		}
 	}
 }
 
-// Close is the last call of a generation: what it still owns for the service is
-// given up (after a stop: the PID file and unix socket paths are removed).
-func (u *Upgrader) Close() error { return nil }
+// Stop ends the service: Exit is closed with Reason Stopped, here or, if a
+// successor acts already, there. An upgrade under way is cancelled.
+func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{}) }) }
 
-// Status tells how things are.
-func (u *Upgrader) Status() Status { return Status{} }
-
-// OnStatus registers what fills in a server's part of a status: counts into
-// g.Workers[0].Conns, and g.Holdouts during a drain.
-func (u *Upgrader) OnStatus(f func(g *control.Generation)) {}
-
-// Event tells those who watch that something happened.
-func (u *Upgrader) Event(e control.Event) {}
+// Close is to be the last call of a generation, when everything is served. After
+// a stop the PID file, the control socket and the paths of unix sockets are
+// removed, unless they are another's by now.
+func (u *Upgrader) Close() error {
+	u.closeOnce.Do(func() {
+		u.ask(func(*life) { u.closed.Store(true) })
+		last := false
+		if d := u.Drain(); d != nil {
+			last = d.Reason == Stopped
+		}
+		var errs []error
+		if last {
+			errs = append(errs, u.inventory.removePaths())
+		}
+		u.closeControl(last)
+		errs = append(errs, u.succession.close(last))
+		u.closeErr = errors.Join(errs...)
+	})
+	return u.closeErr
+}
 
 // Generation is the number of this generation, from 1.
-func (u *Upgrader) Generation() int { return 1 }
+func (u *Upgrader) Generation() int { return u.generation }
 
-// Predecessor is where live connections of the last generation come from; nil:
+// Predecessor is where live connections of the generation before come from; nil:
 // from nowhere. It is there from New on.
-func (u *Upgrader) Predecessor() *link.Conn { return nil }
+func (u *Upgrader) Predecessor() *link.Conn { return u.succession.handoverFrom() }
+
+// Event tells those who watch the service that something happened. Generation
+// and PID are this one's if they are zero. It doesn't block.
+func (u *Upgrader) Event(e control.Event) {
+	e = u.publish(e)
+	u.post(func(l *life) {
+		if l.heir != nil {
+			l.heir.event(e)
+		}
+	})
+}
+
+func (u *Upgrader) publish(e control.Event) control.Event {
+	if e.Generation == 0 {
+		e.Generation = u.generation
+	}
+	if e.PID == 0 {
+		e.PID = os.Getpid()
+	}
+	return u.events.Publish(e)
+}

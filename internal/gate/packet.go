@@ -49,14 +49,15 @@ func (g *packetGate) read(f func() error) error {
 }
 
 // Open lets reads through.
-func (g *packetGate) Open() {
+func (g *packetGate) Open() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.open && !g.closed {
-		g.setDeadline(g.deadline)
-		g.open = true
-		g.cond.Broadcast()
+	if g.open || g.closed {
+		return nil
 	}
+	g.open = true
+	g.cond.Broadcast()
+	return g.setDeadline(g.deadline)
 }
 
 // Shut holds reads back. When it returns none is under way.

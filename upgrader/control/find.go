@@ -45,18 +45,24 @@ func Find() (string, error) {
 // where none was chosen: $TABLECLOTH_CONTROL, control in $RUNTIME_DIRECTORY, name
 // in /run/tablecloth for root, or in $XDG_RUNTIME_DIR/tablecloth; "": nowhere. The
 // directory is made if need be. Find looks at the same places.
-func Place(name string) (string, error) {
+func Place(name string) (string, error) { return place(name, os.Geteuid()) }
+
+func place(name string, euid int) (string, error) {
 	if path := os.Getenv(EnvPath); path != "" {
 		return path, nil
 	}
 	if dirs := runtimeDirectories(); len(dirs) > 0 {
 		return filepath.Join(dirs[0], "control"), nil
 	}
+	if name != filepath.Base(name) || name == "." || name == ".." {
+		return "", &Error{Message: fmt.Sprintf("%q can't be the name of a control socket", name),
+			Hint: "choose a path with --control, or a name without slashes"}
+	}
 	dir, mode := systemDirectory, os.FileMode(0o755)
-	if os.Geteuid() != 0 {
+	if euid != 0 {
 		dir, mode = userDirectory(), 0o700
 	}
-	if dir == "" || name == "" || name != filepath.Base(name) {
+	if dir == "" {
 		return "", nil
 	}
 	if err := os.MkdirAll(dir, mode); err != nil {

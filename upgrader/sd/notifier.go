@@ -36,7 +36,7 @@ func NewNotifier(address string) (*Notifier, error) {
 	if address[0] != '/' && address[0] != '@' || address == "@" {
 		return nil, fmt.Errorf("sd: NOTIFY_SOCKET=%q: must be an absolute path or an abstract name (@…)", address)
 	}
-	s, err := newSender(address)
+	s, err := newSender(address, SendTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("sd: NOTIFY_SOCKET=%q: %w", address, err)
 	}

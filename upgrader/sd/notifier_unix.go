@@ -23,9 +23,11 @@ type socket struct {
 	mu sync.RWMutex // held for reading while fd is in use
 	fd int          // -1: closed
 	to *unix.SockaddrUnix
+
+	timeout time.Duration
 }
 
-func newSender(address string) (sender, error) {
+func newSender(address string, timeout time.Duration) (sender, error) {
 	if address[0] == '@' && runtime.GOOS != "linux" {
 		return sender{}, errors.New("abstract sockets are there on Linux only")
 	}
@@ -36,12 +38,12 @@ func newSender(address string) (sender, error) {
 	if err != nil {
 		return sender{}, os.NewSyscallError("socket", err)
 	}
-	tv := unix.NsecToTimeval(SendTimeout.Nanoseconds())
+	tv := unix.NsecToTimeval(timeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv); err != nil {
 		unix.Close(fd)
 		return sender{}, os.NewSyscallError("setsockopt", err)
 	}
-	return sender{&socket{fd: fd, to: &unix.SockaddrUnix{Name: address}}}, nil
+	return sender{&socket{fd: fd, to: &unix.SockaddrUnix{Name: address}, timeout: timeout}}, nil
 }
 
 func (s *socket) send(data []byte, files []int) error {
@@ -59,7 +61,7 @@ func (s *socket) send(data []byte, files []int) error {
 		switch err {
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return fmt.Errorf("the manager has not read for %v: %w", SendTimeout, os.ErrDeadlineExceeded)
+			return fmt.Errorf("the manager has not read for %v: %w", s.timeout, os.ErrDeadlineExceeded)
 		default:
 			return os.NewSyscallError("sendmsg", err)
 		}

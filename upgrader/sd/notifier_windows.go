@@ -3,11 +3,12 @@ package sd
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 type sender struct{}
 
-func newSender(string) (sender, error) {
+func newSender(string, time.Duration) (sender, error) {
 	return sender{}, errors.ErrUnsupported
 }
 

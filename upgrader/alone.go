@@ -1,0 +1,285 @@
+//go:build unix
+
+package upgrader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/pidfile"
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+// alone is the succession of a process that starts its own successor.
+type alone struct {
+	u          *Upgrader
+	flip       *flip
+	pred       *predecessor // nil: this is the first one, or foreign
+	foreign    bool         // the predecessor has none of this library
+	noPred     chan struct{}
+	manager    *manager
+	env        sd.Environment // of the manager, for successors
+	pid        *pidfile.File  // nil: none
+	supervisor string         // who started us and can't follow a changing PID
+	moved      atomic.Bool    // the successor has its PID file elsewhere
+}
+
+// newAlone finds out what this process is: the first of its service or a
+// successor.
+func newAlone(u *Upgrader) (*alone, error) {
+	f, err := newFlip()
+	if err != nil {
+		return nil, err
+	}
+	a := &alone{u: u, flip: f, noPred: make(chan struct{})}
+	parent, err := f.parentLink()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("inherit from the generation before: %w", err)
+	case parent != nil:
+		err = a.succeed(parent)
+	default:
+		a.foreign = f.hasParent()
+		err = a.first()
+	}
+	if err == nil {
+		err = a.openPIDFile()
+	}
+	return a, err
+}
+
+// first is for a process that no generation of ours came before.
+func (a *alone) first() error {
+	a.u.generation = 1
+	if !a.foreign {
+		a.supervisor = proc.Supervised()
+	}
+	a.env = sd.Take()
+	var err error
+	if a.manager, err = newManager(a.env, a.u.log); err != nil {
+		return err
+	}
+	sockets, err := a.env.Sockets()
+	for _, s := range sockets {
+		a.u.inventory.given = append(a.u.inventory.given,
+			&item{Key: key{Kind: activated, Name: s.Name}, file: s.File()})
+	}
+	a.env = a.env.ForSuccessor()
+	return err
+}
+
+// succeed takes over what the generation before has queued for this one.
+func (a *alone) succeed(parent *os.File) error {
+	sd.Take() // what the manager said to an ancestor comes in the state
+	p, err := meet(a.u, parent)
+	if err != nil {
+		return err
+	}
+	a.pred, a.env = p, p.state.Manager
+	if a.manager, err = newManager(a.env, a.u.log); err != nil {
+		return err
+	}
+	a.u.generation = p.state.Generation
+	a.u.inventory.given = p.items
+	if w := a.u.inventory.claimKey(key{Kind: words}); w != nil {
+		debug.SetCrashOutput(w.file, debug.CrashOptions{})
+		w.file.Close() // it is duplicated
+	}
+	return nil
+}
+
+// openPIDFile makes sure that this is the only instance of the service.
+func (a *alone) openPIDFile() error {
+	path := a.u.o.PIDFile
+	lock := a.u.inventory.claimKey(key{Kind: locks})
+	if path == "" {
+		if lock != nil {
+			lock.close()
+		}
+		return nil
+	}
+	var err error
+	if lock != nil {
+		if a.pid, err = pidfile.Adopt(path, lock.file); err == nil {
+			return nil
+		}
+		// The path is another one now.
+	}
+	if a.pid, err = pidfile.Acquire(path); err != nil {
+		a.trouble(err)
+		return err
+	}
+	return nil
+}
+
+func (a *alone) foreignListener(network, addr string) gate.Socket {
+	if !a.foreign {
+		return nil
+	}
+	return a.flip.foreignListener(network, addr)
+}
+
+func (a *alone) handoverFrom() *link.Conn {
+	if a.pred == nil {
+		return nil
+	}
+	return a.pred.handover
+}
+
+func (a *alone) trouble(err error) {
+	if a.pred != nil {
+		a.pred.tell(message{Type: msgTrouble, Text: err.Error()})
+	}
+}
+
+// announce: the PID file, the predecessor, the service manager.
+func (a *alone) announce() error {
+	if a.pred == nil {
+		return a.announceFirst()
+	}
+	path := ""
+	if a.pid != nil {
+		path = a.pid.Path()
+	}
+	took, err := a.pred.awaitGo(message{Type: msgReady, Unwanted: a.u.inventory.unclaimed(), PIDFile: path})
+	if err != nil {
+		return err
+	}
+	if a.pid != nil && (took || a.pred.state.PIDFile != path) {
+		if err := a.pid.Write(os.Getpid()); err != nil {
+			a.trouble(err)
+			return err
+		}
+	}
+	m := sd.Message{}.Ready().Status(fmt.Sprintf("generation %d serving", a.u.generation))
+	if took {
+		m = m.MainPID(os.Getpid())
+	}
+	a.manager.send(m)
+	go a.afterPredecessor()
+	return nil
+}
+
+func (a *alone) announceFirst() error {
+	if a.pid != nil {
+		if err := a.pid.Write(os.Getpid()); err != nil {
+			return err
+		}
+	}
+	// A predecessor without this library exits as soon as it hears this.
+	if err := a.flip.settle(); err != nil {
+		return err
+	}
+	a.manager.send(sd.Message{}.Ready().MainPID(os.Getpid()).Status(fmt.Sprintf("generation %d serving", a.u.generation)))
+	go func() {
+		defer close(a.noPred)
+		if a.foreign {
+			a.flip.waitParent()
+		}
+	}()
+	return nil
+}
+
+// afterPredecessor waits for the predecessor's end, and then makes upgrades
+// possible.
+func (a *alone) afterPredecessor() {
+	defer close(a.noPred)
+	a.pred.awaitEnd()
+	if err := a.flip.settle(); err != nil {
+		a.u.log.WithError(err).Error("this process may not be able to upgrade")
+	}
+}
+
+func (a *alone) acting() {
+	if a.pred != nil {
+		a.pred.acting()
+	}
+}
+
+// resume: with NotifyAccess=main the manager doesn't believe this process any
+// more, and nothing can be done about that here.
+func (a *alone) resume() error {
+	var err error
+	if a.pid != nil {
+		a.moved.Store(false)
+		err = a.pid.Write(os.Getpid())
+	}
+	a.manager.send(sd.Message{}.MainPID(os.Getpid()).Ready().
+		Status(fmt.Sprintf("generation %d serving again: its successor died", a.u.generation)))
+	return err
+}
+
+func (a *alone) predecessorDone() <-chan struct{} { return a.noPred }
+
+func (a *alone) hurry() {
+	if a.pred != nil {
+		a.pred.tell(message{Type: msgEnd})
+		a.pred.killIn(killGrace)
+	}
+}
+
+func (a *alone) leave() {
+	if a.pred != nil {
+		a.pred.tell(message{Type: msgLeaving})
+	}
+	a.manager.send(sd.Message{}.Stopping().Status("stopping"))
+}
+
+func (a *alone) handsUp(control.Crash) bool { return false }
+
+func (a *alone) stopService(control.StopRequest) bool { return false }
+
+func (a *alone) close(last bool) error {
+	var errs []error
+	if a.pid != nil {
+		if last || a.moved.Load() {
+			errs = append(errs, a.pid.Remove())
+		}
+		errs = append(errs, a.pid.Close())
+	}
+	if a.manager.sent() {
+		// Once we are gone the manager can't tell who has said what we said.
+		a.manager.barrier()
+	}
+	return errors.Join(errs...)
+}
+
+// manager is the service manager, to which talking never fails: whether it
+// listens is its own affair.
+type manager struct {
+	n    *sd.Notifier // nil: there is none
+	log  interface{ Warn(args ...any) }
+	used atomic.Bool
+}
+
+func newManager(env sd.Environment, log interface{ Warn(args ...any) }) (*manager, error) {
+	n, err := env.Notifier()
+	return &manager{n: n, log: log}, err
+}
+
+func (m *manager) send(msg sd.Message) {
+	m.used.Store(true)
+	if err := m.n.Send(msg); err != nil {
+		m.log.Warn("can't tell the service manager: ", err)
+	}
+}
+
+func (m *manager) sent() bool { return m.n != nil && m.used.Load() }
+
+// barrier waits until the manager has processed what was sent.
+func (m *manager) barrier() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := m.n.Barrier(ctx); err != nil {
+		m.log.Warn("the service manager has not confirmed what it was told: ", err)
+	}
+}

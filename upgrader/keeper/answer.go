@@ -1,0 +1,138 @@
+//go:build linux
+
+package keeper
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+const (
+	outcomeLines = 20 // of output in an outcome or a crash report
+	stackLines   = 60
+)
+
+// request asks for an upgrade on behalf of w; nil: a signal, which waits for
+// nothing.
+func (s *service) request(r control.UpgradeRequest, why trigger, w *waiter) int {
+	id := 0
+	if w != nil {
+		s.lastID++
+		id = s.lastID
+		s.waiters[id] = w
+	}
+	condition := toUpgrade
+	if r.Restart {
+		condition = toRestart
+	}
+	s.feed(event{kind: evRequest, request: id, condition: condition, why: why, args: r.Args, now: r.Now})
+	return id
+}
+
+// answer tells a requester, or keeps for all of them, how a change ended.
+func (s *service) answer(t action) {
+	if t.request == 0 {
+		s.decide(t)
+		return
+	}
+	w := s.waiters[t.request]
+	delete(s.waiters, t.request)
+	if w == nil {
+		return
+	}
+	o := s.decided
+	if t.result == control.Refused || o.Result != t.result {
+		o = s.acting(control.Outcome{Result: t.result, Reason: t.reason, At: time.Now()})
+	}
+	o.ID, o.Service = w.id, s.conf.Name
+	if w.trigger != "" {
+		o.Trigger = w.trigger
+	}
+	w.done(o)
+}
+
+// decide makes the outcome of a change.
+func (s *service) decide(t action) {
+	o := control.Outcome{ID: control.NewID(), Service: s.conf.Name, Trigger: string(t.why), Result: t.result,
+		Reason: t.reason, Took: time.Since(s.began[t.generation]), At: time.Now()}
+	if f, ok := s.failures[t.generation]; ok && t.result != control.Ready {
+		o.Exit, o.Output, o.Hint = f.end.String(), last(f.end.output, outcomeLines), f.hint
+		if f.end.failed != nil || f.end.status.Exited() {
+			code := f.end.code()
+			o.ExitCode = &code
+		}
+	}
+	if t.result == control.TimedOut && o.Hint == "" {
+		o.Hint = s.readyHint()
+	}
+	o = s.acting(o)
+	s.decided = o
+	if t.why == byStart {
+		return
+	}
+	s.outcome = &o
+	kind := control.EventUpgraded
+	if t.result != control.Ready {
+		kind = control.EventFailed
+		s.a.os.announce(notice{kind: "ready", service: s.conf.Name, text: s.conf.Name + ": upgrade failed: " + t.reason + ": the old generation serves"})
+	} else {
+		s.upgrades++
+	}
+	s.tell(control.Event{Kind: kind, Generation: t.generation, Text: t.reason, Outcome: &o})
+}
+
+// acting fills in who serves now.
+func (s *service) acting(o control.Outcome) control.Outcome {
+	o.Generation = s.current
+	for _, p := range s.procs {
+		if _, w := s.state.find(p.proc); w != nil && w.life == serving && p.generation == s.current {
+			o.PID, o.Confirmed = p.pid(), p.confirmed
+			if w.index == 0 {
+				break
+			}
+		}
+	}
+	return o
+}
+
+// readyHint says why nothing was heard of a process.
+func (s *service) readyHint() string {
+	switch {
+	case s.conf.readyMode() == "auto" && s.spoke:
+		return "the last generation said itself that it was ready, this one never did: if it can't, use --ready listen or delay=1s"
+	case s.conf.readyMode() == "notify":
+		return "it never said READY=1 to $NOTIFY_SOCKET; if it can't, use --ready listen or delay=1s"
+	case s.conf.readyMode() == "fd":
+		return "it never wrote a newline to the descriptor of --ready fd="
+	case s.conf.readyMode() == "listen":
+		return "it was never seen to wait for connections on the sockets that it was given (LISTEN_FDS)"
+	}
+	return ""
+}
+
+// hint knows common reasons of an early end.
+func (s *service) hint(e end) string {
+	text := strings.ToLower(strings.Join(e.output, "\n"))
+	switch {
+	case strings.Contains(text, "address already in use") || strings.Contains(text, "eaddrinuse"):
+		return "it binds a port that the old generation has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS)"
+	case e.failed != nil && execStatus(e.failed) == 127:
+		return "there is no such file, or its interpreter is missing"
+	case e.failed != nil && execStatus(e.failed) == 126:
+		return "it is not executable for the user that it runs as, or not for this machine"
+	}
+	return ""
+}
+
+// panicText finds what Go's runtime wrote about the end of a process.
+func panicText(lines []string) (text, stack string) {
+	for i := len(lines) - 1; i >= 0; i-- {
+		if strings.HasPrefix(lines[i], "panic: ") || strings.HasPrefix(lines[i], "fatal error: ") {
+			end := min(len(lines), i+stackLines)
+			return lines[i], strings.Join(lines[i:end], "\n")
+		}
+	}
+	return "", ""
+}

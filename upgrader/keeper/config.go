@@ -1,0 +1,154 @@
+package keeper
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// Defaults of Config and Service.
+const (
+	DefaultReadyTimeout  = time.Minute
+	DefaultKillTimeout   = 30 * time.Second
+	DefaultStopTimeout   = 8 * time.Second
+	DefaultMaxDraining   = 5
+	DefaultMaxDeaths     = 5
+	DefaultDeathWindow   = time.Minute
+	DefaultGiveUpPause   = time.Minute
+	DefaultReady         = "auto"
+	DefaultCapture       = "stderr"
+	DefaultStopSignal    = syscall.SIGTERM
+	DefaultAliveFor      = 3 * time.Second // see Service.Ready
+	DefaultOnCrashExpiry = 30 * time.Second
+)
+
+// RestartPolicy says after which ends a worker is started again.
+type RestartPolicy string
+
+const (
+	RestartAlways    RestartPolicy = "always"     // after every end that nobody asked for
+	RestartOnFailure RestartPolicy = "on-failure" // not after exit status 0
+	RestartNever     RestartPolicy = "no"
+)
+
+// GiveUpPolicy says what follows after too many deaths.
+type GiveUpPolicy string
+
+const (
+	GiveUpPause GiveUpPolicy = "pause" // nothing is started for a while; the sockets are held, connects wait
+	GiveUpExit  GiveUpPolicy = "exit"  // the keeper stops and exits
+)
+
+// Config is what a keeper keeps. Services must have one or more entries; the
+// rest works as zero value.
+type Config struct {
+	Services []Service
+	// PIDFile names the file that has the keeper's own PID in it, which never
+	// changes; beside it lies a lock, PIDFile + ".lock". "": none.
+	PIDFile string
+	// Control is the path of the control socket. "": see control.Place; "none":
+	// there is none.
+	Control string
+	// ControlGroup is the name or number of a group whose members may use the
+	// control socket too. "": only root and the keeper's user.
+	ControlGroup string
+	// Forward are signals that are passed on to the workers. nil: SIGUSR1,
+	// SIGWINCH and SIGQUIT; empty: none.
+	Forward []os.Signal
+	// Log hears what happens. nil: logrus.StandardLogger().
+	Log logrus.FieldLogger
+	// Ready is called once, when every service has had its first ready
+	// generation. nil: nobody is told.
+	Ready func()
+}
+
+// Service is one kept program.
+type Service struct {
+	// Name in status, logs and commands. "": the program's base name.
+	Name string
+	// Command is the program, found by $PATH, and its arguments. Path and
+	// symlinks are looked up anew at every upgrade.
+	Command []string
+	// Listen are the sockets that are bound at the start, held until the end, and
+	// passed on as LISTEN_FDS: [NAME=]ADDR, ADDR being "8080", ":8080",
+	// "127.0.0.1:0", "[::1]:80", "unix:/path?mode=0660&owner=user:group",
+	// "unix:@name" or "udp:…".
+	Listen []string
+	// Workers is how many processes share the sockets. 0: 1.
+	Workers int
+
+	// Environment has KEY=VALUE entries beside the keeper's own environment, and
+	// EnvFile a file of such lines, which is read again at every upgrade.
+	Environment []string
+	EnvFile     string
+	// Directory to run in. "": the keeper's.
+	Directory string
+	// User and Group to run as, by name or number. "": the keeper's. Sockets are
+	// bound before.
+	User, Group string
+	// Umask of the workers; nil: the keeper's.
+	Umask *int
+	// Limits are resource limits: "nofile=65536", "core=0:unlimited".
+	Limits []string
+
+	// Ready says how it is known that a worker is ready:
+	//	auto     READY=1 (sd_notify), or this library, decides if the last generation
+	//	         used it, or if it comes; else seen to wait for connections on one of
+	//	         the sockets; else alive for 3 s, and the outcome is not confirmed
+	//	notify   READY=1 or this library
+	//	listen   seen to wait for connections
+	//	fd=N     a newline is written to descriptor N
+	//	delay=D  alive for so long; not confirmed
+	// "": auto.
+	Ready string
+
+	ReadyTimeout time.Duration // 0: DefaultReadyTimeout; then the new one is killed
+	KillTimeout  time.Duration // 0: DefaultKillTimeout; bounds a drain after an upgrade or a crash
+	StopTimeout  time.Duration // 0: DefaultStopTimeout; bounds a drain at a stop
+	MaxDraining  int           // 0: DefaultMaxDraining; an upgrade waits while so many generations drain
+	StopSignal   os.Signal     // nil: SIGTERM
+
+	Restart     RestartPolicy // "": always
+	GiveUp      GiveUpPolicy  // "": pause
+	MaxDeaths   int           // 0: DefaultMaxDeaths; more in DeathWindow: give up. <0: never
+	DeathWindow time.Duration // 0: DefaultDeathWindow
+	GiveUpPause time.Duration // 0: DefaultGiveUpPause
+
+	// Watchdog is how often a worker must send WATCHDOG=1, once it has begun to:
+	// else it is killed. 0: it needn't.
+	Watchdog time.Duration
+	// Capture says whose output passes through the keeper, which holds the last
+	// lines of it for outcomes and crash reports: "stderr", "all", "none".
+	// "": stderr.
+	Capture string
+	// OnCrash is a command that is run after each death and caught crash, with
+	// a control.Crash as JSON on its standard input. nil: none.
+	OnCrash []string
+}
+
+// Error is an error that says what to do about it.
+type Error struct {
+	Err  error
+	Hint string // may be ""
+}
+
+func (e *Error) Error() string { return "keeper: " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+func hinted(err error, hint string) error { return &Error{Err: err, Hint: hint} }
+
+// ExitError is how a kept program ended, where that ends the keeper too, or what
+// it ended with at a stop.
+type ExitError struct {
+	Code   int            // exit status; 128+n for a signal; 126 and 127: it could not be started
+	Signal syscall.Signal // 0: it exited
+	Reason string
+}
+
+func (e *ExitError) Error() string { return "keeper: " + e.Reason }
+
+// ErrNotSupported is what Run returns where there is no keeper: not on Linux.
+var ErrNotSupported = errors.New("keeper: only Linux has what it needs")

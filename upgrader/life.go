@@ -1,0 +1,451 @@
+package upgrader
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// phase is what a generation is at in its life.
+type phase int
+
+const (
+	starting phase = iota // until Ready has returned
+	serving
+	draining // a successor acts
+	stopping // the service ends
+)
+
+// life is the state of a generation. One goroutine owns it; others post to it.
+type life struct {
+	u     *Upgrader
+	phase phase
+
+	now  *running  // the upgrade under way
+	next []*waiter // whose trigger came meanwhile: they share one further upgrade
+
+	heir    heir                // draining
+	drain   *drainState         // draining, stopping
+	before  *control.Generation // the predecessor, as it says itself; nil: it has ended
+	pred    bool                // the predecessor still drains
+	held    *waiter             // a crash that waits for the end of the pause
+	last    *control.Outcome    // of an upgrade
+	crashes int                 // of this generation
+	caught  error               // the first one of them
+	history history
+	pause   *time.Timer // running: given up
+}
+
+// running is one attempt and those who wait for it.
+type running struct {
+	launch  launch
+	cancel  context.CancelFunc
+	waiters []*waiter
+}
+
+// waiter is one request for an upgrade.
+type waiter struct {
+	control.UpgradeRequest
+	reply func(control.Outcome) // called exactly once, from the life's goroutine
+	begun func()                // if set: called once, when something was started for it, or won't be
+}
+
+// drainState is a Drain as its owner sees it.
+type drainState struct {
+	Drain
+	timer   *time.Timer
+	expired chan struct{}
+	resumed chan struct{}
+	done    bool // expired is closed
+}
+
+func (d *drainState) expire() {
+	d.timer.Stop()
+	if !d.done {
+		d.done = true
+		close(d.expired)
+	}
+}
+
+// post runs f on the life's goroutine; false: that has ended.
+func (u *Upgrader) post(f func(*life)) bool {
+	select {
+	case u.inbox <- f:
+		return true
+	case <-u.over:
+		return false
+	}
+}
+
+// ask is post, and waits until f has run.
+func (u *Upgrader) ask(f func(*life)) bool {
+	done := make(chan struct{})
+	if !u.post(func(l *life) { f(l); close(done) }) {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-u.over:
+		return false
+	}
+}
+
+func (u *Upgrader) live(l *life) {
+	defer close(u.over)
+	for f := range u.inbox {
+		f(l)
+		if l.ended() {
+			return
+		}
+	}
+}
+
+func (l *life) ended() bool { return l.u.closed.Load() }
+
+// served is when Ready has made this generation the one that acts.
+func (l *life) served() {
+	if l.phase != starting {
+		return // it was stopped meanwhile
+	}
+	l.phase = serving
+	l.pred = true
+	u := l.u
+	go func() {
+		<-u.succession.predecessorDone()
+		u.post(func(l *life) { l.pred, l.before = false, nil; l.proceed() })
+	}()
+	l.proceed()
+}
+
+// trigger takes a request for an upgrade.
+func (l *life) trigger(w *waiter) {
+	l.u.outcomes.Begin(w.ID)
+	switch l.phase {
+	case stopping:
+		l.answer(w, refused(ErrStopping, ""))
+	case draining:
+		l.forward(w)
+	default:
+		l.next = append(l.next, w)
+		if w.Now && l.pred && l.phase == serving {
+			l.u.succession.hurry()
+		}
+		l.proceed()
+	}
+}
+
+// forward hands a request on to the successor.
+func (l *life) forward(w *waiter) {
+	o := control.Outcome{Result: control.Moved, Generation: l.u.generation + 1, PID: l.heir.pid()}
+	if err := l.heir.forward(w.UpgradeRequest); err != nil {
+		o = refused(ErrDraining, "ask the generation that serves now")
+	}
+	l.answer(w, o)
+}
+
+func (l *life) answer(w *waiter, o control.Outcome) {
+	o.ID, o.Trigger = w.ID, w.Trigger
+	if o.At.IsZero() {
+		o.At = time.Now()
+	}
+	if o.Result == control.Moved || o.Result == control.Refused {
+		l.u.outcomes.Forget(w.ID)
+	} else {
+		l.u.outcomes.Finish(o)
+	}
+	w.reply(o)
+}
+
+// proceed starts the next upgrade if one is wanted and possible.
+func (l *life) proceed() {
+	if l.phase != serving || l.now != nil || l.pred || len(l.next) == 0 {
+		return
+	}
+	waiters := l.next
+	l.next = nil
+	if waiters[0].Trigger != triggerCrash {
+		l.endPause()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.now = &running{cancel: cancel, waiters: waiters, launch: l.launchFor(waiters)}
+	l.event(control.Event{Kind: control.EventUpgrade, Text: "asked for by " + waiters[0].Trigger})
+	u, launch := l.u, l.now.launch
+	go func() {
+		defer cancel()
+		result := u.succession.attempt(ctx, launch)
+		u.post(func(l *life) { l.attempted(result) })
+	}()
+}
+
+func (l *life) launchFor(waiters []*waiter) launch {
+	u := l.u
+	la := launch{
+		trigger:    waiters[0].Trigger,
+		generation: u.generation + 1,
+		request:    waiters[0].UpgradeRequest,
+		event:      u.Event,
+		started: func(pid int) {
+			u.Event(control.Event{Kind: control.EventStart, Generation: u.generation + 1, PID: pid})
+			u.post(func(l *life) { begin(waiters) })
+		},
+		history: func() (h history) { u.ask(func(l *life) { h = l.remember() }); return },
+		accepting: func(accept bool) error {
+			if accept {
+				return u.inventory.openGates()
+			}
+			u.inventory.shutGates()
+			return nil
+		},
+	}
+	for _, w := range waiters {
+		la.ids = append(la.ids, w.ID)
+	}
+	return la
+}
+
+func begin(waiters []*waiter) {
+	for _, w := range waiters {
+		if w.begun != nil {
+			w.begun()
+			w.begun = nil
+		}
+	}
+}
+
+// attempted is the end of an attempt.
+func (l *life) attempted(r attempted) {
+	now := l.now
+	l.now = nil
+	o := r.outcome
+	o.Trigger, o.ID = now.launch.trigger, now.waiters[0].ID
+	if o.PID == 0 {
+		o.Generation, o.PID = l.u.generation, os.Getpid()
+	}
+	o.At = time.Now()
+	l.last = &o
+	l.tell(o)
+	begin(now.waiters)
+	for _, w := range now.waiters {
+		l.answer(w, o)
+	}
+	if r.heir != nil {
+		l.handOver(r.heir)
+		return
+	}
+	if l.phase == stopping {
+		l.u.stopNow(l)
+		return
+	}
+	l.proceed()
+}
+
+// tell logs an outcome, and tells those who watch.
+func (l *life) tell(o control.Outcome) {
+	log := l.u.log.WithField("generation", l.u.generation)
+	if o.Result == control.Ready {
+		l.history.Upgrades++
+		log.Infof("successor %d is ready", o.PID)
+		l.event(control.Event{Kind: control.EventUpgraded, Generation: o.Generation, PID: o.PID, Outcome: &o})
+		return
+	}
+	if o.Hint != "" {
+		log = log.WithField("hint", o.Hint)
+	}
+	log.Errorf("upgrade %s: %s; pid %d serves on", o.Result, o.Reason, os.Getpid())
+	for _, line := range o.Output {
+		log.Error("new process: ", line)
+	}
+	l.event(control.Event{Kind: control.EventFailed, Outcome: &o, Text: o.Reason})
+}
+
+// handOver makes this generation drain: its successor acts.
+func (l *life) handOver(h heir) {
+	stop := l.phase == stopping
+	l.phase, l.heir = draining, h
+	reason := Replaced
+	if l.caught != nil {
+		reason = Crashed
+	}
+	l.beginDrain(reason, l.u.o.KillTimeout, h)
+	for _, w := range l.next {
+		if w.Trigger == triggerCrash { // of this process, which is being replaced
+			l.answer(w, control.Outcome{Result: control.Moved, Generation: l.u.generation + 1, PID: h.pid()})
+		} else {
+			l.forward(w)
+		}
+	}
+	l.next = nil
+	if stop {
+		h.stop()
+	}
+	u := l.u
+	go func() {
+		select {
+		case <-h.dead():
+			u.post(func(l *life) { l.bereft(h) })
+		case <-u.over:
+		}
+	}()
+	l.reportDrain(h)
+	go func() {
+		select {
+		case <-h.expire():
+			u.post(func(l *life) { l.expire() })
+		case <-u.over:
+		}
+	}()
+}
+
+// beginDrain closes Exit.
+func (l *life) beginDrain(reason Reason, timeout time.Duration, h heir) {
+	d := &drainState{expired: make(chan struct{}), resumed: make(chan struct{})}
+	d.Drain = Drain{Reason: reason, Deadline: time.Now().Add(timeout), Expired: d.expired, Resumed: d.resumed}
+	u := l.u
+	d.timer = time.AfterFunc(timeout, func() {
+		u.post(func(l *life) {
+			if l.drain == d {
+				d.expire()
+			}
+		})
+	})
+	if h != nil {
+		d.Successor = h.handover()
+		d.SuccessorPID = h.pid()
+	}
+	l.drain = d
+	l.event(control.Event{Kind: control.EventDrain, Text: string(reason)})
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.drain = &d.Drain
+	close(u.exit)
+}
+
+// expire ends a drain at once.
+func (l *life) expire() {
+	if l.drain != nil {
+		l.drain.expire()
+	}
+}
+
+// bereft is when the successor has died: unless the service is being stopped,
+// this generation acts again.
+func (l *life) bereft(h heir) {
+	if l.heir != h || l.phase != draining {
+		return
+	}
+	if h.left() {
+		l.expireBy(l.u.o.StopTimeout)
+		return
+	}
+	l.u.log.WithField("successor", h.pid()).Error("the successor died: serving again")
+	if err := errors.Join(l.u.inventory.openGates(), l.u.succession.resume()); err != nil {
+		l.u.log.WithError(err).Error("serving again, but not all is as it was")
+	}
+	l.drain.timer.Stop()
+	l.phase, l.heir, l.drain = serving, nil, l.resumeDrain()
+	l.caught = nil
+	l.event(control.Event{Kind: control.EventResumed})
+	l.proceed()
+}
+
+// resumeDrain takes Exit back.
+func (l *life) resumeDrain() *drainState {
+	u := l.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.drain, u.exit = nil, make(chan struct{})
+	close(l.drain.resumed)
+	return nil
+}
+
+// expireBy shortens a drain.
+func (l *life) expireBy(d time.Duration) {
+	if l.drain != nil && time.Until(l.drain.Deadline) > d {
+		l.drain.timer.Reset(d)
+	}
+}
+
+// stop ends the service.
+func (l *life) stop(r control.StopRequest) {
+	switch {
+	case l.phase == draining:
+		// Whoever ends any generation means the service.
+		if err := l.heir.stop(); err != nil {
+			l.u.log.WithError(err).Warn("can't tell the successor to stop")
+		}
+	case l.phase == stopping:
+		if r.Now {
+			l.expire()
+		}
+	case l.u.succession.stopService(r):
+	default:
+		l.phase = stopping
+		for _, w := range l.next {
+			l.answer(w, refused(ErrStopping, ""))
+		}
+		l.next = nil
+		if l.now != nil {
+			l.now.cancel() // and go on when it has ended, one way or the other
+			return
+		}
+		l.u.stopNow(l)
+		if r.Now {
+			l.expire()
+		}
+	}
+}
+
+func (u *Upgrader) stopNow(l *life) {
+	u.succession.leave()
+	if l.pause != nil {
+		l.pause.Stop()
+	}
+	l.event(control.Event{Kind: control.EventStop})
+	l.beginDrain(Stopped, u.o.StopDelay+u.o.StopTimeout, nil)
+}
+
+// abandon is when a requester doesn't want to wait any longer. The upgrade goes
+// on if others want it too.
+func (l *life) abandon(w *waiter) {
+	gone := control.Outcome{Result: control.Refused, Reason: "cancelled", Generation: l.u.generation, PID: os.Getpid()}
+	for i, n := range l.next {
+		if n == w {
+			l.next = append(l.next[:i:i], l.next[i+1:]...)
+			l.answer(w, gone)
+			return
+		}
+	}
+	if l.now == nil {
+		return
+	}
+	for i, n := range l.now.waiters {
+		switch {
+		case n != w:
+		case len(l.now.waiters) == 1:
+			l.now.cancel() // the outcome tells
+		default:
+			l.now.waiters = append(l.now.waiters[:i:i], l.now.waiters[i+1:]...)
+			gone.Reason = "cancelled; the upgrade goes on, as others have asked for it too"
+			l.answer(w, gone)
+		}
+	}
+}
+
+// event is Upgrader.Event, for the life's own goroutine.
+func (l *life) event(e control.Event) {
+	e = l.u.publish(e)
+	if l.heir != nil {
+		l.heir.event(e)
+	}
+}
+
+// remember is what the next generation is to know.
+func (l *life) remember() history {
+	h := l.history
+	h.Outcomes, h.Events = l.u.outcomes, l.u.events
+	return h
+}

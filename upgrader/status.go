@@ -1,0 +1,155 @@
+package upgrader
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// statusInterval is how often a draining generation tells its successor how far
+// it is.
+const statusInterval = time.Second
+
+// OnStatus registers what fills in a server's part of a status: Conns of
+// g.Workers[0], and g.Holdouts during a drain. It must not block.
+func (u *Upgrader) OnStatus(fill func(g *control.Generation)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.fill = fill
+}
+
+// Status tells how things are. After Close only what is left to tell.
+func (u *Upgrader) Status() Status {
+	s := Status{Version: 1, Mode: "alone"}
+	u.ask(func(l *life) { s.Services = []control.Service{l.service()} })
+	return s
+}
+
+// service describes the service as this generation sees it.
+func (l *life) service() control.Service {
+	u := l.u
+	own := l.ownGeneration()
+	s := control.Service{
+		Name:        filepath.Base(os.Args[0]),
+		State:       own.State,
+		Generation:  u.generation,
+		Listen:      u.inventory.listening(),
+		LastOutcome: l.last,
+		LastCrash:   l.history.LastCrash,
+		Crashes:     len(l.history.Crashes),
+		Restarts:    l.history.Restarts,
+		Upgrades:    l.history.Upgrades,
+	}
+	if l.before != nil {
+		s.Generations = append(s.Generations, *l.before)
+	}
+	s.Generations = append(s.Generations, own)
+	if l.paused() {
+		until := l.history.PausedUntil
+		s.State, s.RetryAt = control.GaveUp, &until
+	}
+	return s
+}
+
+// ownGeneration describes this process.
+func (l *life) ownGeneration() control.Generation {
+	u := l.u
+	w := control.Worker{Process: ownProcess(u.born), State: l.state()}
+	g := control.Generation{Number: u.generation, State: w.State, Confirmed: true, ReadyBy: "library",
+		Workers: []control.Worker{w}}
+	if l.drain != nil {
+		deadline := l.drain.Deadline
+		g.Deadline = &deadline
+	}
+	u.mu.Lock()
+	fill := u.fill
+	u.mu.Unlock()
+	if fill != nil {
+		fill(&g)
+	}
+	return g
+}
+
+func (l *life) state() control.State {
+	switch l.phase {
+	case serving:
+		return control.Serving
+	case draining:
+		return control.Draining
+	case stopping:
+		return control.Stopping
+	default:
+		return control.Starting
+	}
+}
+
+func ownProcess(born time.Time) control.Process {
+	p := control.Process{PID: os.Getpid(), Started: born, Binary: os.Args[0], Build: buildVersion()}
+	p.Changed, _ = proc.Changed(p.PID, p.Binary)
+	if cpu, err := proc.CPU(p.PID); err == nil {
+		p.CPU = cpu.Seconds()
+	}
+	if m, err := proc.MemoryOf(p.PID); err == nil {
+		p.Memory = m.RSS
+	}
+	return p
+}
+
+// buildVersion is the version of the program, or the revision that it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (info.Main.Version == "" || info.Main.Version == "(devel)") {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}
+
+// reportDrain tells the successor every now and then how far the drain is.
+func (l *life) reportDrain(h heir) {
+	if l.heir != h {
+		return
+	}
+	h.status(l.ownGeneration())
+	u := l.u
+	time.AfterFunc(statusInterval, func() { u.post(func(l *life) { l.reportDrain(h) }) })
+}
+
+// backend is the Upgrader as a control socket shows it.
+type backend struct{ u *Upgrader }
+
+func (b backend) Status() control.Status { return b.u.Status() }
+
+func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+	if len(r.Args) > 0 || r.Restart {
+		return control.Outcome{ID: r.ID, Result: control.Refused, Trigger: r.Trigger,
+			Reason: "without a keeper a generation is started with the arguments of the one before",
+			Hint:   "run the service under the keeper: `tablecloth run -- PROGRAM`"}
+	}
+	if r.Trigger == "" {
+		r.Trigger = "control"
+	}
+	return b.u.request(ctx, r)
+}
+
+func (b backend) Outcome(ctx context.Context, id string) (control.Outcome, bool) {
+	return b.u.outcomes.Wait(ctx, id)
+}
+
+func (b backend) Stop(_ context.Context, r control.StopRequest) error {
+	b.u.ask(func(l *life) { l.stop(r) })
+	return nil
+}
+
+func (b backend) Live() bool { return true }
+
+func (b backend) Ready() bool { return b.u.acts.Load() && b.u.Drain() == nil }
