@@ -54,7 +54,7 @@ func place(name string, euid int) (string, error) {
 	if dirs := runtimeDirectories(); len(dirs) > 0 {
 		return filepath.Join(dirs[0], "control"), nil
 	}
-	if name != filepath.Base(name) || name == "." || name == ".." {
+	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == "." {
 		return "", &Error{Message: fmt.Sprintf("%q can't be the name of a control socket", name),
 			Hint: "choose a path with --control, or a name without slashes"}
 	}
