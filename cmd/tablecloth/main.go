@@ -42,6 +42,8 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		newStatusCommand(),
 		newStopCommand(),
 		newEventsCommand(),
+		newDemoCommand(),
+		newDemoServiceCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -1,0 +1,142 @@
+package show
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// An act does something to the service while the clients are at it, and tells in
+// a few words what came of it. took is from the trigger to the first answer of
+// the generation which that led to; 0: none was to come.
+type act struct {
+	name string
+	do   func(*show, context.Context) (came string, took time.Duration, err error)
+}
+
+// actTimeout bounds an act.
+const actTimeout = 10 * time.Second
+
+// program is the order of the acts: n upgrades, after half of them a broken
+// binary, and a crash before the last one. So each kind of trouble is followed
+// by an upgrade that has to work.
+func program(n int) []act {
+	var acts []act
+	for i := range max(1, n) {
+		if i == n/2 {
+			acts = append(acts, act{"offer a broken binary", (*show).offerBroken})
+		}
+		if i == max(0, n-1) {
+			acts = append(acts, act{"panic in a goroutine", (*show).crash})
+		}
+		if i < n {
+			acts = append(acts, act{"upgrade", (*show).upgrade})
+		}
+	}
+	return acts
+}
+
+func (s *show) upgrade(ctx context.Context) (string, time.Duration, error) {
+	since := time.Now()
+	out, err := s.stage.control.Upgrade(ctx, control.UpgradeRequest{})
+	if err != nil {
+		return "", 0, err
+	}
+	if out.Result != control.Ready {
+		return "", 0, fmt.Errorf("%s: %s", out.Result, out.Reason)
+	}
+	took, err := s.answered(ctx, out.Generation, since)
+	return fmt.Sprintf("generation %d serves", out.Generation), took, err
+}
+
+// answered waits for the first answer of a generation, or of a newer one, and
+// tells how long after since it came.
+func (s *show) answered(ctx context.Context, generation int, since time.Time) (time.Duration, error) {
+	select {
+	case <-s.load.Answered(generation):
+		r := s.load.Snapshot()
+		s.generation = slices.Max(slices.Collect(maps.Keys(r.Generations)))
+		return max(0, r.Start.Add(r.Generations[s.generation].First).Sub(since)), nil
+	case <-s.stage.gone:
+		return 0, errors.New("the service has ended")
+	case <-ctx.Done():
+		return 0, fmt.Errorf("no answer of generation %d: %w", generation, ctx.Err())
+	}
+}
+
+func (s *show) offerBroken(ctx context.Context) (string, time.Duration, error) {
+	if err := s.stage.deploy("broken"); err != nil {
+		return "", 0, err
+	}
+	out, err := s.stage.control.Upgrade(ctx, control.UpgradeRequest{})
+	if err := errors.Join(err, s.stage.deploy("release")); err != nil {
+		return "", 0, err
+	}
+	if out.Result != control.Failed {
+		return "", 0, fmt.Errorf("the service says %q, and should have refused it", out.Result)
+	}
+	return "refused: " + lastPart(out.Reason), 0, nil
+}
+
+// lastPart is what a chain of wrapped errors ends with.
+func lastPart(reason string) string {
+	parts := strings.Split(reason, ": ")
+	return parts[len(parts)-1]
+}
+
+func (s *show) crash(ctx context.Context) (string, time.Duration, error) {
+	since := time.Now()
+	status, err := ask(ctx, s.stage.web, "/asyncerror")
+	if err != nil {
+		return "", 0, fmt.Errorf("the crashing request got no answer: %w", err)
+	}
+	if !strings.HasPrefix(status, "500") {
+		return "", 0, fmt.Errorf("the crashing request got %s", status)
+	}
+	took, err := s.answered(ctx, s.generation+1, since)
+	return "its request got a " + status[:3], took, err
+}
+
+// ask makes one request on a connection of its own, and returns the status.
+func ask(ctx context.Context, addr, path string) (string, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, addr); err != nil {
+		return "", err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return "", err
+	}
+	return resp.Status, resp.Body.Close()
+}
+
+// clients is who watches, and how many of them: about 150 connections at a time.
+func clients() []strict.Group {
+	return []strict.Group{
+		{Kind: strict.Get, N: 12},
+		{Kind: strict.Post, N: 12},
+		{Kind: strict.Split, N: 8, Size: 16 << 10},
+		{Kind: strict.Slow, N: 12},
+		{Kind: strict.Expect, N: 4},
+		{Kind: strict.Unread, N: 4},
+		{Kind: strict.CRLF, N: 4},
+		{Kind: strict.Long, N: 4, Delay: time.Second},
+		{Kind: strict.Idle, N: 80},
+		{Kind: strict.Connect, Rate: 100},
+	}
+}

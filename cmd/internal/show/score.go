@@ -1,0 +1,150 @@
+package show
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+)
+
+func opening() string {
+	n := 0
+	for _, g := range clients() {
+		n += g.N
+	}
+	return fmt.Sprintf(`A service under load from %d clients that forgive nothing (one connection each,
+no retry, no reconnect) and from 100 new connections per second. Meanwhile:
+`, n)
+}
+
+// invitation is what one can do to the service while it stays.
+func (s *show) invitation() string {
+	pid, program, control := s.stage.path("pid"), s.stage.path("demo"), s.stage.path("control")
+	return fmt.Sprintf(`
+The service stays at http://%[1]s/ and so do its clients. Try:
+  curl http://%[1]s/
+  curl http://%[1]s/asyncerror
+  kill -HUP $(cat %[2]s)
+  tablecloth upgrade --control %[3]s
+Its program is %[4]s
+Ctrl-C ends it.
+`, s.stage.web, pid, control, program)
+}
+
+// score shows all of it as tables.
+func (s *screen) score(sc *Score) error {
+	if s.json {
+		e := json.NewEncoder(s.w)
+		e.SetIndent("", "  ")
+		return e.Encode(sc)
+	}
+	s.line("")
+	s.acts(sc.Acts)
+	s.line("")
+	s.clients(sc.Report)
+	s.line("")
+	s.verdict(sc)
+	return nil
+}
+
+func (s *screen) acts(rows []*Row) {
+	s.line(s.paint(bold, fmt.Sprintf("%-40s %8s %8s %6s %5s %7s", "what was done", "answers", "requests", "failed", "lost", "closed")))
+	for _, r := range rows {
+		after := "-"
+		if r.Took > 0 {
+			after = short(r.Took)
+		}
+		s.line(fmt.Sprintf("%s %8s %8s %s %s %7s", pad(what(r), 40), after, number(r.Requests),
+			s.cell(r.Failed, 6), s.cell(r.Lost, 5), number(r.Closed)))
+	}
+}
+
+func what(r *Row) string {
+	switch {
+	case r.Error != "":
+		return r.Act + ": " + r.Error
+	case r.Came != "":
+		return r.Act + ": " + r.Came
+	}
+	return r.Act
+}
+
+func (s *screen) clients(r *strict.Report) {
+	s.line(s.paint(bold, fmt.Sprintf("%-22s %8s %8s %8s %5s %7s %6s", "clients", "requests", "correct", "failed", "lost", "closed", "moved")))
+	for _, k := range strict.Kinds() {
+		if c := r.Kinds[k]; c != nil {
+			s.count(string(k), c)
+		}
+	}
+	s.count("all", &r.Total)
+}
+
+func (s *screen) count(name string, c *strict.Count) {
+	s.line(fmt.Sprintf("%-22s %8s %8s %s %s %7s %6s", name, number(c.Requests), number(c.OK),
+		s.cell(c.Failed(), 8), s.cell(c.Broken(), 5), number(closed(c)), number(c.Moved)))
+}
+
+// cell is a right-aligned number that should be zero.
+func (s *screen) cell(n int64, width int) string {
+	text := fmt.Sprintf("%*s", width, number(n))
+	if n == 0 {
+		return text
+	}
+	return s.paint(red, text)
+}
+
+// pad makes text width columns wide.
+func pad(text string, width int) string {
+	r := []rune(strings.ReplaceAll(text, "\n", " "))
+	if len(r) > width {
+		r = append(r[:width-1], '…')
+	}
+	return string(r) + strings.Repeat(" ", width-len(r))
+}
+
+func (s *screen) verdict(sc *Score) {
+	c := &sc.Report.Total
+	colour, word := green, "NOTHING FELL"
+	switch {
+	case sc.Interrupted:
+		colour, word = bold, "INTERRUPTED"
+	case !sc.OK:
+		colour, word = red, "SOMETHING FELL"
+	}
+	s.line(fmt.Sprintf("%s  %d of %s requests failed, %d of %s connections were lost, %s closed.", s.paint(colour, word),
+		c.Failed(), number(c.Requests), c.Broken(), number(c.Connects), number(closed(c))))
+	if took := handovers(sc.Acts); len(took) > 0 {
+		s.line(fmt.Sprintf("From the trigger to the first answer of the next generation: %s (median of %d).", short(took[len(took)/2]), len(took)))
+	}
+	l := sc.Report.Latency
+	s.line(fmt.Sprintf("Answers took %s (median), %s (p99), %s (longest).", short(l.P50), short(l.P99), short(l.Max)))
+	if n := c.Ends[strict.Announced]; closed(c) > 0 {
+		s.line(fmt.Sprintf("Of the closed connections %s were told so in an answer, %s were idle.", number(n), number(c.Ends[strict.ClosedIdle])))
+	}
+	s.failures(sc.Report.Failures)
+}
+
+func handovers(rows []*Row) []time.Duration {
+	var took []time.Duration
+	for _, r := range rows {
+		if r.Took > 0 {
+			took = append(took, r.Took)
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
+// failures shows the first ones.
+func (s *screen) failures(fs []strict.Failure) {
+	for i, f := range fs {
+		if i == 5 {
+			s.line("  …")
+			return
+		}
+		s.line(pad(fmt.Sprintf("  at %s, %s: %s: %s", short(f.At), f.Kind, f.Fault, f.Detail), 80))
+	}
+}

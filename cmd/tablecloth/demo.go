@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/tablecloth-go/tablecloth/cmd/internal/show"
+)
+
+func newDemoCommand() *cobra.Command {
+	c := show.Config{Args: []string{demoService}}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Upgrade and crash a service under load, and keep the score",
+		Long: `demo starts a small HTTP service and strict clients: each has one connection,
+sends requests that must not be repeated, checks every answer, and neither
+retries nor reconnects. Then it upgrades the service several times, offers it a
+broken binary, and lets a goroutine of it panic. At the end it shows what the
+clients saw.
+
+Everything happens on 127.0.0.1 and in a temporary directory; Ctrl-C ends it at
+once and leaves nothing.
+
+Exit status: 0 if no request failed and no connection was lost, else 1.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.Duration <= 0 || c.Upgrades < 0 {
+				return fail(exitUsage, "see tablecloth demo --help", "a duration above 0 and a number of upgrades that is not negative are needed")
+			}
+			c.Out = cmd.OutOrStdout()
+			if f, ok := c.Out.(*os.File); ok {
+				c.Live = term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+			}
+			c.Colour = c.Live && os.Getenv("NO_COLOR") == ""
+			score, err := show.Run(cmd.Context(), c)
+			if err != nil {
+				return fail(exitFailed, "", "%w", err)
+			}
+			if !score.OK {
+				return &exitError{status: exitFailed}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().DurationVar(&c.Duration, "duration", 12*time.Second, "how long the clients are at it")
+	cmd.Flags().IntVar(&c.Upgrades, "upgrades", 5, "number of upgrades")
+	cmd.Flags().BoolVar(&c.Stay, "stay", false, "go on after the last act until Ctrl-C, and say what to try")
+	cmd.Flags().BoolVar(&c.JSON, "json", false, "print the score as JSON, and nothing else")
+	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "of what the clients send")
+	return cmd
+}
+
+// demoService is the hidden command that is the service.
+const demoService = "demo-service"
+
+func newDemoServiceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                demoService,
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return show.Serve(args, buildVersion().Version)
+		},
+	}
+}
