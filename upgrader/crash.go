@@ -14,6 +14,9 @@ import (
 // triggerCrash is the trigger of an upgrade because of a crash.
 const triggerCrash = "crash"
 
+// maxWords bounds what is kept of a crash's text, in bytes.
+const maxWords = 8 << 10
+
 // Crash says that this process is not to be trusted any more: a successor is
 // started, and when it acts this generation drains, with Reason Crashed. Until
 // then it goes on as before; for good, if no successor gets ready. Later crashes

@@ -193,8 +193,6 @@ func explain(err error) error {
 // It has no name.
 func lastWords() (*os.File, error) { return anonymousFile("tablecloth-last-words") }
 
-const maxWords = 8 << 10
-
 // readWords returns what is in there.
 func readWords(f *os.File) []string {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxWords))

@@ -122,13 +122,14 @@ func (a *actor) stop(name string, now bool) {
 	}
 }
 
-// ready calls onReady when every service has had a ready generation.
+// ready tells those above, when every service has had a ready generation.
 func (a *actor) ready() {
 	for _, s := range a.services {
 		if s.state.good == 0 {
 			return
 		}
 	}
+	a.os.announce(notice{kind: "ready"})
 	a.once.Do(func() {
 		if a.onReady != nil {
 			a.onReady()

@@ -324,7 +324,7 @@ func (s *service) commit(t action) {
 			text += ", not confirmed"
 		}
 		s.tell(control.Event{Kind: control.EventReady, Generation: p.generation, PID: p.pid(), Text: text})
-		s.a.os.announce(notice{kind: "ready", service: s.conf.Name, worker: p.pid(),
+		s.a.os.announce(notice{kind: "serving", service: s.conf.Name, worker: p.pid(),
 			text: fmt.Sprintf("%s: generation %d serves (pid %d)", s.conf.Name, p.generation, p.pid())})
 	}
 	if t.why == byDeath || t.why == byCrash || t.why == byLeave {

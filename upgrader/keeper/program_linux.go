@@ -1,0 +1,235 @@
+package keeper
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/chain"
+)
+
+// prepare finds the program as it is now.
+func prepare(conf *Service, args []string) (*program, error) {
+	command := conf.Command
+	if args != nil {
+		command = args
+	}
+	path, err := find(command[0], conf.Directory)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{path: path, args: command, given: args}
+	if p.env, err = environment(conf); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if p.script = isScript(path); p.script {
+		unix.Close(fd) // its interpreter opens the path
+		return p, nil
+	}
+	p.pinned = os.NewFile(uintptr(fd), path)
+	return p, nil
+}
+
+// find looks up a program as a shell does that runs in dir.
+func find(name, dir string) (string, error) {
+	if !strings.Contains(name, "/") {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, os.ErrNotExist)
+		}
+		return filepath.Abs(path)
+	}
+	if !filepath.IsAbs(name) && dir != "" {
+		name = filepath.Join(dir, name)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", err
+	case fi.IsDir():
+		return "", fmt.Errorf("%s: is a directory: %w", path, os.ErrPermission)
+	case fi.Mode()&0o111 == 0:
+		return "", fmt.Errorf("%s: is not executable: %w", path, os.ErrPermission)
+	}
+	return path, nil
+}
+
+// isScript reports whether a file begins with #!, or can't be looked into.
+func isScript(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [2]byte
+	n, _ := f.Read(magic[:])
+	return n == 2 && magic == [2]byte{'#', '!'}
+}
+
+// ours are variables that mean the keeper itself, or one process.
+var ours = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET",
+	"WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "TABLECLOTH_CONTROL", "TABLECLOTH_DETACHED"}
+
+// environment is the keeper's, then the file's, then that of the configuration.
+func environment(conf *Service) ([]string, error) {
+	env := os.Environ()
+	if conf.EnvFile != "" {
+		data, err := os.ReadFile(conf.EnvFile)
+		if err != nil {
+			return nil, fmt.Errorf("environment file: %w", err)
+		}
+		more, err := parseEnvFile(data)
+		if err != nil {
+			return nil, fmt.Errorf("environment file %s: %w", conf.EnvFile, err)
+		}
+		env = append(env, more...)
+	}
+	env = append(env, conf.Environment...)
+	kept := env[:0:0]
+	for _, e := range env {
+		key, _, _ := strings.Cut(e, "=")
+		mine := false
+		for _, o := range ours {
+			mine = mine || key == o
+		}
+		if !mine {
+			kept = append(kept, e)
+		}
+	}
+	return kept, nil
+}
+
+// parseEnvFile reads KEY=VALUE lines as systemd's EnvironmentFile= has them, but
+// for line continuation: comments with # or ;, values in quotes.
+func parseEnvFile(data []byte) ([]string, error) {
+	var env []string
+	sc := bufio.NewScanner(bytes.NewReader(data))
+	for n := 1; sc.Scan(); n++ {
+		line := strings.TrimSpace(sc.Text())
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		line = strings.TrimPrefix(line, "export ")
+		key, value, ok := strings.Cut(line, "=")
+		if !ok || key == "" || strings.ContainsAny(key, " \t\"'") || strings.Contains(line, "\x00") {
+			return nil, fmt.Errorf("line %d: not KEY=VALUE", n)
+		}
+		if len(value) >= 2 && (value[0] == '"' || value[0] == '\'') {
+			if value[len(value)-1] != value[0] {
+				return nil, fmt.Errorf("line %d: the quote has no end", n)
+			}
+			value = value[1 : len(value)-1]
+		}
+		env = append(env, key+"="+value)
+	}
+	return env, sc.Err()
+}
+
+type identity struct {
+	uid, gid int // -1: as it is
+	groups   []int
+}
+
+// lookup finds a user and a group by name or number. "": as it is; a user's own
+// group is meant where none is given.
+func lookup(name, group string) (identity, error) {
+	id := identity{uid: -1, gid: -1}
+	if name != "" {
+		u, err := user.Lookup(name)
+		if n, convErr := strconv.Atoi(name); err != nil && convErr == nil {
+			id.uid = n
+			u, err = user.LookupId(name)
+			if err != nil && group != "" { // a number without a name needs no entry
+				u, err = nil, nil
+			}
+		}
+		if err != nil {
+			return id, hinted(fmt.Errorf("user %s: %w", name, err), "name one of /etc/passwd; a number without an entry there needs a group too")
+		}
+		if u != nil {
+			id.uid, _ = strconv.Atoi(u.Uid)
+			id.gid, _ = strconv.Atoi(u.Gid)
+			all, _ := u.GroupIds()
+			for _, g := range all {
+				if n, err := strconv.Atoi(g); err == nil {
+					id.groups = append(id.groups, n)
+				}
+			}
+		}
+	}
+	if group != "" {
+		n, err := strconv.Atoi(group)
+		if g, lookErr := user.LookupGroup(group); lookErr == nil {
+			n, err = strconv.Atoi(g.Gid)
+		}
+		if err != nil {
+			return id, fmt.Errorf("group %s: there is none of that name", group)
+		}
+		id.gid = n
+	}
+	if id.gid >= 0 && len(id.groups) == 0 {
+		id.groups = []int{id.gid}
+	}
+	return id, nil
+}
+
+var resources = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
+	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// parseLimits reads "nofile=65536" and "core=0:unlimited".
+func parseLimits(all []string) ([]chain.Limit, error) {
+	var out []chain.Limit
+	for _, s := range all {
+		name, value, ok := strings.Cut(s, "=")
+		r, known := resources[strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "RLIMIT_"))]
+		if !ok || !known {
+			return nil, fmt.Errorf("limit %q: NAME=SOFT[:HARD], NAME being nofile, nproc, core, as, memlock, stack or another of setrlimit(2)", s)
+		}
+		soft, hard, two := strings.Cut(value, ":")
+		if !two {
+			hard = soft
+		}
+		cur, err := parseLimit(soft)
+		most, err2 := parseLimit(hard)
+		if err != nil || err2 != nil || cur > most {
+			return nil, fmt.Errorf("limit %q: a number or \"unlimited\", the soft one not above the hard one", s)
+		}
+		out = append(out, chain.Limit{Resource: r, Soft: cur, Max: most})
+	}
+	return out, nil
+}
+
+func parseLimit(s string) (uint64, error) {
+	if s == "unlimited" || s == "infinity" {
+		return ^uint64(0), nil
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+func (c *Service) stopSignal() syscall.Signal {
+	if sig, ok := c.StopSignal.(syscall.Signal); ok {
+		return sig
+	}
+	return DefaultStopSignal
+}

@@ -1,0 +1,93 @@
+package keeper
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+)
+
+// reap waits for the children that we didn't start: descendants of workers whose
+// parents have ended come to us, as we are their subreaper, or PID 1. Those whose
+// worker is dead have escaped from its end, and are killed.
+func (h *host) reap() {
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	for {
+		select {
+		case <-died:
+		case <-h.sweep:
+		}
+		for h.reapOnce() {
+		}
+	}
+}
+
+// reapOnce reports whether it has waited for, or killed, somebody: their own
+// children are ours then.
+func (h *host) reapOnce() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := false
+	for _, pid := range children() {
+		if h.leaders[pid] {
+			continue
+		}
+		var status syscall.WaitStatus
+		if n, _ := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); n == pid {
+			found = true
+			continue
+		}
+		if h.escaped(pid) {
+			syscall.Kill(pid, syscall.SIGKILL) // our child: nobody else can get that number
+			for {
+				if _, err := syscall.Wait4(pid, &status, 0, nil); err != syscall.EINTR {
+					break
+				}
+			}
+			found = true
+		}
+	}
+	return found
+}
+
+// escaped reports whether pid descends from a worker of ours that is dead.
+func (h *host) escaped(pid int) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return false
+	}
+	prefix := []byte(markerKey + "=" + h.id + ".")
+	for e := range bytes.SplitSeq(env, []byte{0}) {
+		if bytes.HasPrefix(e, prefix) {
+			return !h.marks[string(e)]
+		}
+	}
+	return false
+}
+
+// children lists our children, zombies included.
+func children() []int {
+	var all []int
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	for _, t := range tasks {
+		data, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		if os.IsNotExist(err) && t.Name() == strconv.Itoa(os.Getpid()) { // a kernel without CONFIG_PROC_CHILDREN
+			all, _ = proc.Children(os.Getpid())
+			return all
+		}
+		for f := range bytes.FieldsSeq(data) {
+			if pid, err := strconv.Atoi(string(f)); err == nil {
+				all = append(all, pid)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,248 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/chain"
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+// host starts processes, and waits for all that are its children.
+type host struct {
+	mu      sync.Mutex // held from a fork until its child is in leaders
+	leaders map[int]bool
+	marks   map[string]bool // of leaders that live
+	wishes  chan func()
+	sweep   chan struct{} // something may have become an orphan
+	null    *os.File
+	notify  string // address for NOTIFY_SOCKET
+	id      string // in every worker's marker
+}
+
+const markerKey = "TABLECLOTH_PROCESS"
+
+func newHost(id string) (*host, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{leaders: map[int]bool{}, marks: map[string]bool{}, wishes: make(chan func()), sweep: make(chan struct{}, 1), null: null, id: id}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("become a subreaper: %w", err)
+	}
+	go h.forks()
+	go h.reap()
+	return h, nil
+}
+
+// forks is the only thread that starts anything: a parent-death signal comes when
+// the thread that forked ends, so it must live as long as the keeper.
+func (h *host) forks() {
+	runtime.LockOSThread()
+	for f := range h.wishes {
+		f()
+	}
+}
+
+// worker is a process that was started: the leader of a session of its own.
+type worker2 struct {
+	handle *proc.Handle
+	tail   *tail
+	probed *os.File // read end of the readiness pipe; nil: none
+}
+
+func (w *worker2) PID() int { return w.handle.PID() }
+
+// Signal goes to the process, or with SIGKILL to its whole group.
+func (w *worker2) Signal(sig syscall.Signal) error { return w.handle.Kill(sig) }
+
+func (w *worker2) Output() []string { return w.tail.lines() }
+
+// start does the blocking part of a start elsewhere.
+func (h *host) start(l *launch) {
+	go func() {
+		if err := h.launch(l); err != nil {
+			l.ended(end{failed: err})
+		}
+	}()
+}
+
+func (h *host) launch(l *launch) error {
+	spec, err := h.spec(l)
+	if err != nil {
+		return err
+	}
+	t, err := newTail(l.conf.Capture)
+	if err != nil {
+		return err
+	}
+	defer t.started()
+	spec.Files = []int{int(h.null.Fd()), t.stdout(), t.stderr()}
+	for _, s := range l.sockets {
+		spec.Files = append(spec.Files, s.fd)
+	}
+	probed, closeTheirs, err := readyPipe(spec, l.readyFD)
+	if err != nil {
+		t.close()
+		return err
+	}
+	c, err := h.fork(spec, mark(l.env))
+	closeTheirs()
+	if err != nil {
+		t.close()
+		return err
+	}
+	handle, err := proc.FromPidfd(c.PID, c.Pidfd)
+	if err != nil {
+		t.close()
+		return err
+	}
+	w := &worker2{handle: handle, tail: t, probed: probed}
+	failed := c.Wait()
+	if failed == nil {
+		l.started(w)
+	}
+	go h.await(w, mark(l.env), failed, l.ended)
+	return nil
+}
+
+func mark(env []string) string {
+	for _, e := range env {
+		if len(e) > len(markerKey) && e[:len(markerKey)+1] == markerKey+"=" {
+			return e
+		}
+	}
+	return ""
+}
+
+// spec is the launch in the loader's words.
+func (h *host) spec(l *launch) (*chain.Spec, error) {
+	s := &chain.Spec{Path: l.program.path, Pinned: -1, Args: l.program.args, Dir: l.conf.Directory,
+		UID: -1, GID: -1, Umask: -1, DeathSig: l.conf.stopSignal(), ListenPID: len(l.sockets) > 0}
+	if l.program.pinned != nil {
+		s.Pinned = int(l.program.pinned.Fd())
+	}
+	s.Env = append(append(s.Env, l.program.env...), l.env...)
+	if len(l.sockets) > 0 {
+		var names []string
+		for _, k := range l.sockets {
+			names = append(names, k.name)
+		}
+		env, err := sd.ListenEnv(names)
+		if err != nil {
+			return nil, err
+		}
+		s.Env = append(s.Env, env...)
+	}
+	if l.conf.Umask != nil {
+		s.Umask = *l.conf.Umask
+	}
+	if l.conf.User != "" || l.conf.Group != "" {
+		id, err := lookup(l.conf.User, l.conf.Group)
+		if err != nil {
+			return nil, err
+		}
+		s.UID, s.GID, s.Groups = id.uid, id.gid, id.groups
+	}
+	var err error
+	s.Limits, err = parseLimits(l.conf.Limits)
+	return s, err
+}
+
+// readyPipe puts the write end of a pipe at descriptor n of the process.
+func readyPipe(spec *chain.Spec, n int) (*os.File, func(), error) {
+	if n == 0 {
+		return nil, func() {}, nil
+	}
+	if n < len(spec.Files) {
+		return nil, nil, hinted(fmt.Errorf("ready fd=%d: that descriptor is taken", n), "the first free one is "+itoa(len(spec.Files)))
+	}
+	for len(spec.Files) < n {
+		spec.Files = append(spec.Files, -1)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	spec.Files = append(spec.Files, int(w.Fd()))
+	return r, func() { w.Close() }, nil
+}
+
+// fork starts the loader, and knows its process before anybody can reap it.
+func (h *host) fork(spec *chain.Spec, mark string) (*chain.Child, error) {
+	type result struct {
+		c   *chain.Child
+		err error
+	}
+	done := make(chan result, 1)
+	h.wishes <- func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		c, err := chain.Start(*spec)
+		if err == nil {
+			h.leaders[c.PID] = true
+			h.marks[mark] = true
+		}
+		done <- result{c, err}
+	}
+	r := <-done
+	return r.c, r.err
+}
+
+// await sees a process to its end. The order matters:
+//
+//  1. it is dead, but still holds its PID, and with it the number of its group;
+//  2. what is left of its group is killed;
+//  3. it is waited for;
+//  4. what has escaped from the group is killed.
+func (h *host) await(w *worker2, mark string, failed error, ended func(end)) {
+	<-w.handle.Done()
+	pid := w.PID()
+	unix.Kill(-pid, unix.SIGKILL)
+	e := end{failed: failed}
+	h.mu.Lock()
+	for {
+		_, err := syscall.Wait4(pid, &e.status, 0, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	delete(h.leaders, pid)
+	delete(h.marks, mark)
+	h.mu.Unlock()
+	h.kick()
+	e.output = w.tail.finish()
+	if w.probed != nil {
+		w.probed.Close()
+	}
+	w.handle.Close()
+	ended(e)
+}
+
+func (h *host) kick() {
+	select {
+	case h.sweep <- struct{}{}:
+	default:
+	}
+}
+
+// execStatus is what a shell's exit status would be for a program that couldn't
+// be started.
+func execStatus(err error) int {
+	var chained *chain.Error
+	switch {
+	case errors.As(err, &chained) && chained.Err == syscall.ENOENT, errors.Is(err, os.ErrNotExist):
+		return 127
+	case errors.As(err, &chained), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOEXEC):
+		return 126
+	}
+	return 125
+}
