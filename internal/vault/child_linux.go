@@ -1,0 +1,202 @@
+//go:build linux && (amd64 || arm64)
+
+package vault
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file runs between clone(2) and the end of the vault, in a process which
+// has one thread and no Go runtime: the scheduler, the collector and the other
+// threads stayed behind, and any lock may be held for ever. So nothing here may
+// allocate, grow the stack, store a pointer, convert through unsafe.Pointer
+// from an integer, or call anything but RawSyscall6. A test reads the compiled
+// code to see that it doesn't.
+
+// child is all the memory that the vault writes to, besides its stack.
+var child struct {
+	sock    uintptr
+	request [maxScan + 2]int32
+	reply   [maxScan + 2]int32
+	control struct {
+		header unix.Cmsghdr
+		fds    [maxFetch + 3]int32
+	}
+	msg      unix.Msghdr
+	iov      unix.Iovec
+	value    int32 // for getsockopt
+	valueLen uint32
+	name     [16]byte
+}
+
+// prepare fills in everything that has a pointer in it.
+func prepare(sock int) {
+	c := &child
+	c.sock = uintptr(sock)
+	c.control.header.Level = unix.SOL_SOCKET
+	c.control.header.Type = unix.SCM_RIGHTS
+	c.iov.Base = (*byte)(unsafe.Pointer(&c.reply))
+	c.msg.Iov = &c.iov
+	c.msg.Iovlen = 1
+	c.msg.Control = (*byte)(unsafe.Pointer(&c.control))
+	copy(c.name[:], "tc-vault")
+}
+
+// clone makes the vault. In it, the call never returns.
+//
+// The caller is locked to its thread. No signal may reach a Go handler in the
+// child, so all are blocked from before the clone on; the thread gets its mask
+// back, the vault keeps them blocked.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func clone() (pid uintptr, errno syscall.Errno) {
+	var all, old uint64
+	all = ^uint64(0)
+	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE,
+		unix.CLONE_FILES|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno == 0 && pid == 0 {
+		serve()
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return pid, errno
+}
+
+// serve is the vault's whole life. It ends when the keeper's end of the socket
+// is closed. It stays dumpable: its memory is a copy of the worker's, so whoever
+// may look into it may look into the worker as well.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func serve() {
+	syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&child.name)), 0, 0, 0, 0)
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, child.sock,
+			uintptr(unsafe.Pointer(&child.request)), unsafe.Sizeof(child.request), 0, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 || n < 4 || n > unsafe.Sizeof(child.request) {
+			break
+		}
+		switch child.request[0] {
+		case requestFetch:
+			errno = fetch(n/4 - 1)
+		case requestScan:
+			errno = scan()
+		default:
+			child.reply[0] = -int32(unix.EINVAL)
+			errno = respond(1, 0)
+		}
+		if errno != 0 {
+			break
+		}
+	}
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+// fetch answers with one status for each descriptor that was asked for: itself,
+// or a negative errno. One that can't be sent makes all of them fail; the keeper
+// then asks in smaller portions.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func fetch(n uintptr) syscall.Errno {
+	if n > maxFetch {
+		n = maxFetch
+	}
+	rights := uintptr(0)
+	for i := uintptr(0); i < n && i < maxFetch; i++ {
+		fd := child.request[i+1]
+		_, _, errno := syscall.RawSyscall6(unix.SYS_FCNTL, uintptr(fd), unix.F_GETFD, 0, 0, 0, 0)
+		if errno != 0 {
+			child.reply[i] = -int32(errno)
+			continue
+		}
+		child.reply[i] = fd
+		if rights < maxFetch {
+			child.control.fds[rights] = fd
+		}
+		rights++
+	}
+	errno := respond(n, rights)
+	if errno == 0 || errno == unix.EPIPE || errno == unix.ECONNRESET {
+		return errno
+	}
+	for i := uintptr(0); i < n && i < maxFetch; i++ {
+		child.reply[i] = -int32(errno)
+	}
+	return respond(n, 0)
+}
+
+// scan looks for TCP sockets among the descriptors from request[1] up to, and
+// without, request[2]. The answer's first number is where to go on.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func scan() syscall.Errno {
+	n := uintptr(1)
+	fd, to := child.request[1], child.request[2]
+	for ; fd < to && n < maxScan; fd++ {
+		if !option(fd, unix.SO_PROTOCOL) || (child.value != unix.IPPROTO_TCP && child.value != unix.IPPROTO_MPTCP) {
+			continue
+		}
+		if !option(fd, unix.SO_ACCEPTCONN) || child.value != 0 {
+			continue
+		}
+		child.reply[n] = fd
+		n++
+	}
+	child.reply[0] = fd
+	return respond(n, 0)
+}
+
+// option reads a socket option into child.value.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func option(fd int32, name uintptr) bool {
+	child.value = 0
+	child.valueLen = 4
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, name,
+		uintptr(unsafe.Pointer(&child.value)), uintptr(unsafe.Pointer(&child.valueLen)), 0)
+	return errno == 0
+}
+
+// respond sends n numbers of reply and, with them, rights descriptors.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func respond(n, rights uintptr) syscall.Errno {
+	child.iov.Len = uint64(n * 4)
+	child.control.header.Len = uint64(unix.SizeofCmsghdr + rights*4)
+	child.msg.Controllen = 0
+	if rights != 0 {
+		child.msg.Controllen = uint64(unix.SizeofCmsghdr + (rights*4+7)&^7)
+	}
+	for {
+		_, _, errno := syscall.RawSyscall6(unix.SYS_SENDMSG, child.sock,
+			uintptr(unsafe.Pointer(&child.msg)), unix.MSG_NOSIGNAL, 0, 0, 0)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}

@@ -1,0 +1,121 @@
+//go:build linux
+
+package vault
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// soak tells whether there is time for many rounds.
+var soak = os.Getenv("TABLECLOTH_SOAK") != ""
+
+// siege lets clients loose on a service while the worker dies again and again.
+type siege struct {
+	rounds  int
+	busy    int
+	idle    int
+	modes   []string
+	env     []string
+	process func(*exec.Cmd)
+}
+
+func (g siege) run(t testing.TB) (*tally, *service) {
+	t.Helper()
+	s := newService(t, func(c *exec.Cmd) {
+		c.Env = append(c.Env, g.env...)
+		if g.process != nil {
+			g.process(c)
+		}
+	})
+	if s.now.failure != "" {
+		t.Fatal(s.now.failure)
+	}
+	return g.on(s), s
+}
+
+func (g siege) on(s *service) *tally {
+	s.t.Helper()
+	tl := newTally()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range g.busy {
+		b := behavior{pipeline: i%4 == 0}
+		if i%2 == 0 {
+			b.think = 10 * time.Millisecond
+		}
+		wg.Go(func() { tl.client(s.ln.Addr().String(), b, stop) })
+	}
+	for range g.idle {
+		wg.Go(func() { tl.client(s.ln.Addr().String(), behavior{simple: true, think: time.Second}, stop) })
+	}
+	for i := range g.rounds {
+		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond))
+		s.crash(g.modes[i%len(g.modes)])
+	}
+	close(stop)
+	wg.Wait()
+	return tl
+}
+
+func itoa(s syscall.Signal) string { return strconv.Itoa(int(s)) }
+
+func rounds(few, many int) int {
+	if soak {
+		return many
+	}
+	return few
+}
+
+func TestEveryRequestIsAnsweredOrVisiblyCut(t *testing.T) {
+	g := siege{rounds: rounds(12, 100), busy: 48, idle: rounds(100, 300), modes: []string{"kill"}}
+	tl, s := g.run(t)
+	tl.verdict(t, s)
+	if s.sum.Idle == 0 || s.sum.S500 == 0 {
+		t.Errorf("nothing was rescued: %+v", s.sum)
+	}
+}
+
+// The windows between two stores are some nanoseconds wide. Here the worker
+// sleeps in them.
+func TestKilledBetweenTwoStores(t *testing.T) {
+	g := siege{rounds: rounds(12, 100), busy: 48, idle: 20, modes: []string{"kill"}, env: []string{"VAULT_TEST_STALL=1"}}
+	tl, s := g.run(t)
+	tl.verdict(t, s)
+}
+
+func TestWithoutVaultItFails(t *testing.T) {
+	s := newService(t, func(c *exec.Cmd) { c.Env = append(c.Env, "VAULT_TEST_OFF=1") })
+	tl := siege{rounds: 3, busy: 24, idle: 20, modes: []string{"kill"}}.on(s)
+	if len(tl.bad) == 0 || tl.bad["idle closed"]+tl.bad["reset"]+tl.bad["no answer"] == 0 {
+		t.Errorf("the clients saw nothing of three crashes without a vault: %v", tl.n)
+	}
+}
+
+func TestEveryCauseOfDeath(t *testing.T) {
+	modes := []string{"panic", "exit 3", "map", "stack", "memory",
+		itoa(syscall.SIGSEGV), itoa(syscall.SIGABRT), itoa(syscall.SIGTERM), itoa(syscall.SIGQUIT)}
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			tl, s := siege{rounds: rounds(2, 20), busy: 16, idle: 16, modes: []string{mode}}.run(t)
+			tl.verdict(t, s)
+		})
+	}
+}
+
+func TestUnprivileged(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("already unprivileged: only root can become another user")
+	}
+	g := siege{rounds: rounds(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, process: func(c *exec.Cmd) {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}}
+	tl, s := g.run(t)
+	tl.verdict(t, s)
+}

@@ -1,0 +1,38 @@
+// Package vault makes the connections of a worker outlive it.
+//
+// A worker starts, early in its life, a second process which shares its table
+// of descriptors and nothing else: the vault. It runs no Go, sleeps on a socket
+// to the keeper, and costs nothing. Whatever kills the worker, the vault still
+// has all its descriptors, and gives the keeper those it asks for. A descriptor
+// that the worker closes is closed: the vault holds no duplicates.
+//
+// What became of each connection is decided without the worker's help. The
+// kernel counts the bytes of both directions for every TCP socket; what the
+// kernel can't know is where a request began and a response ends. Those few
+// numbers the worker keeps in a [Table] in shared memory, one line for each
+// descriptor. [Classify] compares the two.
+//
+// The worker's side is [Start] and the methods of [Table]. The keeper's is
+// [Adopt], then [Vault.Rescue] when the worker died, or [Vault.End] when it has
+// ended well. The vault is the keeper's child, for the worker clones it with
+// CLONE_PARENT: Adopt's goroutine, nobody else, waits for it.
+//
+// # What stays open
+//
+// Until the vault is dead, everything that the worker had open is: locks,
+// database sessions, listeners, pipes. So it dies first, before connections are
+// answered and before a successor starts.
+//
+// # What takes the vault along
+//
+// SIGKILL to the vault itself, a kill of the whole control group
+// (memory.oom.group, cgroup.kill), the end of the PID namespace. It has a
+// session of its own, so a kill of the worker's process group spares it; all
+// other signals are blocked. It ends by itself when the keeper's end of the
+// socket is closed, as it is when the keeper dies.
+//
+// # Where it works
+//
+// Linux on amd64 and arm64, from 5.4 on, without privileges. Elsewhere Start returns an error that wraps
+// errors.ErrUnsupported.
+package vault

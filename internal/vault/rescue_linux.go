@@ -1,0 +1,243 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rescue takes the connections of a worker that is dead, in this order:
+//
+//  1. all connections are fetched from the vault
+//  2. the vault is killed
+//  3. each connection is judged
+//  4. the vault is dead: what else the worker held is released
+//  5. answers are written and drained in the background
+//
+// It returns after the fourth step, at the latest when Options.Timeout has
+// passed or ctx ends, plus what it takes a killed process to die. The worker must be
+// dead, that is, waitid(2) has reported it, but needn't have been reaped. The
+// Vault is used up.
+func (v *Vault) Rescue(ctx context.Context, o Options) *Rescued {
+	begun := time.Now()
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	r := rescue{options: o}
+	r.Err = r.fetch(ctx, v)
+	v.signal()
+	r.judge(begun)
+	v.End()
+	r.Took = time.Since(begun)
+	r.Settled = settle(r.endings)
+	return &r.Rescued
+}
+
+type rescue struct {
+	Rescued
+	options Options
+	conns   []fetched
+	endings []*ending
+}
+
+type fetched struct {
+	fd   int
+	line Line
+}
+
+func (r *rescue) fetch(ctx context.Context, v *Vault) error {
+	deadline, _ := ctx.Deadline()
+	v.client.conn.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { v.client.conn.SetDeadline(time.Unix(1, 0)) })()
+	lines, err := v.view.Lines()
+	if err != nil {
+		return err
+	}
+	r.Counts.Lost = len(lines)
+	if err := r.take(v.client, lines); err != nil {
+		return fmt.Errorf("fetch from the vault: %w", err)
+	}
+	unmarked, err := r.unmarked(v, lines)
+	if err != nil {
+		return fmt.Errorf("scan the vault: %w", err)
+	}
+	r.Counts.Lost += len(unmarked)
+	return r.take(v.client, unmarked)
+}
+
+// take fetches what lines say. They have been counted as lost before.
+func (r *rescue) take(c *client, lines []Line) error {
+	fds := make([]int32, len(lines))
+	for i, l := range lines {
+		fds[i] = int32(l.FD)
+	}
+	var lost error
+	err := c.fetch(fds, func(i, fd int) {
+		r.Counts.Lost--
+		r.conns = append(r.conns, fetched{fd, lines[i]})
+	}, func(i int, err error) {
+		if errors.Is(err, unix.EBADF) { // accepted or closed in this moment
+			r.Counts.Lost--
+			return
+		}
+		lost = err
+	})
+	return errors.Join(err, lost)
+}
+
+// unmarked finds sockets that have no line: some were being accepted.
+func (r *rescue) unmarked(v *Vault, lines []Line) ([]Line, error) {
+	if len(r.options.Listen) == 0 {
+		return nil, nil
+	}
+	marked := make(map[int]bool, len(lines))
+	for _, l := range lines {
+		marked[l.FD] = true
+	}
+	var free []Line
+	err := v.client.scan(v.descriptors(), func(fd int) {
+		if !marked[fd] {
+			free = append(free, Line{FD: fd})
+		}
+	})
+	return free, err
+}
+
+// descriptors returns a number which all descriptors of the vault are below.
+func (v *Vault) descriptors() int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.pid))
+	if n := statusField(status, "FDSize:"); n > 0 {
+		return n
+	}
+	return v.view.lines
+}
+
+func (r *rescue) judge(now time.Time) {
+	pages := pages{page: r.options.Page, now: now}
+	for _, f := range r.conns {
+		conn, j := r.judgment(f)
+		r.Counts.add(j.Verdict)
+		switch j.Verdict {
+		case Idle, Done:
+			r.Idle = append(r.Idle, conn)
+		case Leave:
+			r.Sent = append(r.Sent, conn)
+		case Drop, notOurs:
+			unix.Close(f.fd)
+		case Answer500:
+			r.end(f.fd, pages.get(http.StatusInternalServerError, j.Kind))
+		case Answer503:
+			r.end(f.fd, pages.get(http.StatusServiceUnavailable, j.Kind))
+		default:
+			r.end(f.fd, nil)
+		}
+	}
+	r.conns = nil
+}
+
+// notOurs is an outgoing connection of the worker, say.
+const notOurs Verdict = -1
+
+func (r *rescue) judgment(f fetched) (Conn, Judgment) {
+	conn := Conn{FD: f.fd, Server: f.line.Server, Marked: f.line.State != Free}
+	conn.Local = address(unix.Getsockname(f.fd))
+	if !conn.Marked && !r.listens(conn.Local) {
+		return conn, Judgment{Verdict: notOurs}
+	}
+	conn.Remote = address(unix.Getpeername(f.fd))
+	conn.Cookie, _ = cookie(f.fd)
+	counters, err := Inspect(f.fd)
+	if err != nil && f.line.State != Sent {
+		return conn, Judgment{Verdict: Close}
+	}
+	j := Classify(f.line, counters)
+	if j.Skip > 0 && !discard(f.fd, j.Skip) {
+		j.Verdict = Ended
+	}
+	if r.options.NoIdle && (j.Verdict == Idle || j.Verdict == Done) {
+		j.Verdict = Ended
+	}
+	conn.RX, conn.TX = counters.Consumed+j.Skip, counters.Written
+	return conn, j
+}
+
+func (r *rescue) listens(local netip.AddrPort) bool {
+	for _, l := range r.options.Listen {
+		if l.Port() == local.Port() && (l.Addr().IsUnspecified() || l.Addr().Unmap() == local.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *rescue) end(fd int, answer []byte) {
+	r.endings = append(r.endings, &ending{fd: fd, left: answer})
+}
+
+// discard reads n bytes that have arrived, and throws them away.
+func discard(fd int, n uint64) bool {
+	var scratch [4096]byte
+	for n > 0 {
+		got, err := unix.Read(fd, scratch[:min(n, uint64(len(scratch)))])
+		if err != nil || got == 0 {
+			return false
+		}
+		n -= uint64(got)
+	}
+	return true
+}
+
+// address returns the zero AddrPort for what isn't IP.
+func address(sa unix.Sockaddr, err error) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// pages renders each variant of the answer once.
+type pages struct {
+	page *Page
+	now  time.Time
+	done map[variant][]byte
+}
+
+type variant struct {
+	status int
+	kind   Kind
+}
+
+func (p *pages) get(status int, k Kind) []byte {
+	v := variant{status, k}
+	if p.done == nil {
+		p.done = make(map[variant][]byte)
+	}
+	if p.done[v] == nil {
+		p.done[v] = p.page.Render(status, k, p.now)
+	}
+	return p.done[v]
+}
+
+// statusField reads a number out of /proc/PID/status.
+func statusField(status []byte, name string) int {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
+			n, _ := strconv.Atoi(string(bytes.TrimSpace(rest)))
+			return n
+		}
+	}
+	return 0
+}

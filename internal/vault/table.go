@@ -1,0 +1,212 @@
+package vault
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// State says whose a connection is.
+type State uint32
+
+const (
+	// Free: no connection, or one that was accepted this very moment.
+	Free State = iota
+	// HTTP1: the line tells where its boundaries are.
+	HTTP1
+	// Pinned: it can't be rescued (TLS, HTTP/2, hijacked).
+	Pinned
+	// Sent: it is on its way to another process, which may own it already.
+	Sent
+)
+
+const (
+	lineSize = 64
+	// maxLines bounds the table, which is virtual until it is used: 64 MB.
+	// Connections on higher descriptors aren't rescued.
+	maxLines = 1 << 20
+	// unknown as brx: the boundary lies somewhere before what was consumed.
+	unknown = ^uint64(0)
+	// magic is in line 0, where no connection can be: the Go runtime sees to
+	// it that descriptors 0 to 2 are open. The digit is the layout's version.
+	magic = 0x3174_6c75_6176_6374 // "tcvault1"
+)
+
+// line is what the worker says of one descriptor. A process can be killed
+// between any two stores, so their order is part of the format: every method
+// of Table says why its order leaves no state that reads wrong.
+type line struct {
+	state  atomic.Uint32
+	act    atomic.Uint32 // actRunning, actLast, a Kind
+	brx    atomic.Uint64 // consumed by the worker where the current request begins
+	btx    atomic.Uint64 // written by the worker at that moment
+	end    atomic.Uint64 // written when the current response is complete; 0: unknown
+	reqEnd atomic.Uint64 // consumed when the current request is complete; 0: unknown
+	alt    atomic.Uint64 // written after an interim response (1xx); stale when below btx
+	server atomic.Uint32
+	_      [12]byte
+}
+
+// Line is a copy of a descriptor's line, as a keeper reads it.
+type Line struct {
+	FD      int
+	State   State
+	Running bool // a handler had the request
+	Last    bool // the server closes the connection after this response
+	Kind    Kind
+	Server  uint32
+	// Counts of bytes since the connection was accepted; see the line's
+	// fields in the package's source.
+	BRX, BTX, End, ReqEnd, Alt uint64
+}
+
+// Table is the worker's side: one line for every descriptor, written by whoever
+// serves the connection, which is one goroutine at a time. All methods do
+// nothing on a nil Table, and nothing for a descriptor beyond the table's end.
+// They allocate nothing and make no system call.
+//
+// rx and tx are counts of bytes consumed and written since the connection was
+// accepted by whichever process did so: what the kernel has counted. Who adopts
+// a connection takes them from [Inspect].
+type Table struct {
+	lines []line
+}
+
+func newTable(mem []byte) *Table {
+	lines := unsafe.Slice((*line)(unsafe.Pointer(unsafe.SliceData(mem))), len(mem)/lineSize)
+	lines[0].brx.Store(magic)
+	return &Table{lines: lines}
+}
+
+func (t *Table) line(fd int) *line {
+	if t == nil || uint(fd) >= uint(len(t.lines)) {
+		return nil
+	}
+	return &t.lines[fd]
+}
+
+// Accepted begins a connection. server is the caller's own number for the
+// server that it belongs to.
+func (t *Table) Accepted(fd int, server uint32) { t.Adopted(fd, server, 0, 0) }
+
+// Adopted begins a connection that another process accepted, at a request
+// boundary at rx and tx. What it was handed of the next request is consumed but
+// not part of rx.
+func (t *Table) Adopted(fd int, server uint32, rx, tx uint64) {
+	l := t.line(fd)
+	if l == nil {
+		return
+	}
+	l.brx.Store(rx)
+	l.btx.Store(tx)
+	set(&l.end, 0)
+	set(&l.reqEnd, 0)
+	set(&l.alt, 0)
+	l.act.Store(0)
+	l.server.Store(server)
+	l.state.Store(uint32(HTTP1)) // last: the others mean nothing before
+}
+
+// set saves the locked instruction where the value is there already.
+func set(v *atomic.Uint64, n uint64) {
+	if v.Load() != n {
+		v.Store(n)
+	}
+}
+
+// Boundary says that all requests before have been answered, and that the next
+// one begins at rx. Bytes which are consumed but belong to no request, such as
+// an empty line after a body, should be counted in rx.
+func (t *Table) Boundary(fd int, rx, tx uint64) {
+	l := t.line(fd)
+	if l == nil {
+		return
+	}
+	// While end stands it decides; where it was unknown, a new brx with the
+	// old btx reads as a response of unknown length. btx before act would
+	// read as a request that is being handled.
+	l.brx.Store(rx)
+	l.act.Store(0)
+	l.btx.Store(tx)
+	set(&l.end, 0)
+	set(&l.reqEnd, 0)
+}
+
+// Unknown says that all requests before have been answered, and that some bytes
+// of the next one have been consumed, but not how many.
+func (t *Table) Unknown(fd int, tx uint64) { t.Boundary(fd, unknown, tx) }
+
+// Begun says what is known of a request whose first bytes were read; see
+// [RequestKind].
+func (t *Table) Begun(fd int, k Kind) {
+	if l := t.line(fd); l != nil {
+		l.act.Store(uint32(k))
+	}
+}
+
+// Active says that a handler is about to get the request, which ends at reqEnd;
+// see [ParseRequest]. 0 means that its end is not known yet.
+func (t *Table) Active(fd int, reqEnd uint64, k Kind) {
+	if l := t.line(fd); l != nil {
+		set(&l.reqEnd, reqEnd)
+		l.act.Store(uint32(k) | actRunning)
+	}
+}
+
+// RequestEnd says where the current request ends, when it has turned out.
+func (t *Table) RequestEnd(fd int, reqEnd uint64) {
+	if l := t.line(fd); l != nil {
+		l.reqEnd.Store(reqEnd)
+	}
+}
+
+// Interim must come before an interim response (1xx) is written; tx is the
+// count after it.
+func (t *Table) Interim(fd int, tx uint64) {
+	l := t.line(fd)
+	if l == nil {
+		return
+	}
+	// Both counts mean that the final response hasn't begun: before this
+	// write, and after it.
+	if alt := l.alt.Load(); alt > l.btx.Load() {
+		l.btx.Store(alt)
+	}
+	l.alt.Store(tx)
+}
+
+// Response says at which count of written bytes the response is complete. It
+// must come before the write that reaches it, best before the first.
+func (t *Table) Response(fd int, end uint64) {
+	if l := t.line(fd); l != nil {
+		l.end.Store(end)
+	}
+}
+
+// Last is Response for one after which the server closes the connection.
+func (t *Table) Last(fd int, end uint64) {
+	if l := t.line(fd); l != nil {
+		l.act.Store(l.act.Load() | actLast)
+		l.end.Store(end)
+	}
+}
+
+// Pin says that the connection can't be rescued from now on: it isn't HTTP/1,
+// or someone else has taken it over. Still, what was sent on it arrives.
+func (t *Table) Pin(fd int) { t.setState(fd, Pinned) }
+
+// Sent must come before the connection is sent to another process, so that no
+// keeper gives it to a third.
+func (t *Table) Sent(fd int) { t.setState(fd, Sent) }
+
+// TakenBack undoes Sent: the receiver is dead, or refused the connection.
+func (t *Table) TakenBack(fd int) { t.setState(fd, HTTP1) }
+
+// Close must come before close(2), after which the number may already be
+// another connection's.
+func (t *Table) Close(fd int) { t.setState(fd, Free) }
+
+func (t *Table) setState(fd int, s State) {
+	if l := t.line(fd); l != nil {
+		l.state.Store(uint32(s))
+	}
+}
