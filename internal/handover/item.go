@@ -47,6 +47,9 @@ var (
 	// ErrVersion means that the receiver speaks no version of this protocol
 	// that the sender speaks.
 	ErrVersion = errors.New("receiver speaks another version of the handover protocol")
+	// ErrNoHello means that the receiver doesn't take connections: it has
+	// closed the link, or said nothing.
+	ErrNoHello = errors.New("receiver doesn't take connections")
 	// ErrDead means that the receiver's process has ended.
 	ErrDead = errors.New("receiver is dead")
 	// ErrRefused means that the receiver would not have it, for a reason of

@@ -2,26 +2,327 @@
 
 package handover
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
 
-// Sender gives connections to a receiver.
-type Sender struct{}
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/link"
+)
+
+// SenderConfig of NewSender.
+type SenderConfig struct {
+	// Dead is closed when the receiver's process has ended. Required: nothing
+	// else allows to take back what was sent and not answered.
+	Dead <-chan struct{}
+	// Log hears of failures. Required.
+	Log logrus.FieldLogger
+	// HelloWait bounds the wait for the receiver's hello. 0: 5 s.
+	HelloWait time.Duration
+}
+
+const defaultHelloWait = 5 * time.Second
+
+// Sender gives connections to a receiver. Its methods may be called from several
+// goroutines.
+type Sender struct {
+	l    *link.Conn
+	dead <-chan struct{}
+	log  logrus.FieldLogger
+	wait time.Duration
+
+	greeted chan struct{} // closed when the hello has come
+	failed  chan struct{}
+	over    chan struct{}  // closed by Close
+	ended   sync.WaitGroup // of the two goroutines
+
+	mu      sync.Mutex
+	cond    sync.Cond // queue, flight, err or closing changed
+	err     error
+	version int
+	servers map[string]bool
+	room    int // as the receiver told last
+	due     int // reserved, and not answered
+	queue   []*Item
+	flight  []*batch // sent, and not answered, in order
+	seq     uint32
+	sent    uint32 // connections that the receiver owns
+	most    int    // items in one batch
+	window  int    // batches in flight
+	closing bool
+}
+
+// NewSender starts to listen to the receiver at the other end of l, which the
+// sender takes over.
+func NewSender(l *link.Conn, c SenderConfig) *Sender {
+	s := &Sender{
+		l: l, dead: c.Dead, log: c.Log, wait: c.HelloWait,
+		greeted: make(chan struct{}),
+		failed:  make(chan struct{}),
+		over:    make(chan struct{}),
+		most:    maxFiles,
+		window:  window(),
+	}
+	if s.wait == 0 {
+		s.wait = defaultHelloWait
+	}
+	s.cond.L = &s.mu
+	s.ended.Go(s.listen)
+	s.ended.Go(s.send)
+	return s
+}
+
+// window is how many batches may be on their way: the kernel bounds the
+// descriptors in flight of an unprivileged user by RLIMIT_NOFILE (unix(7),
+// ETOOMANYREFS).
+func window() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur <= 1024 {
+		return 2
+	}
+	return 4
+}
 
 // Takes waits for the receiver's hello and returns nil if it has a server of
-// that name. It returns ErrDead, ErrVersion, ErrNoServer, or ctx.Err().
-func (*Sender) Takes(ctx context.Context, server string) error { return ErrDead }
+// that name. Errors: ErrNoServer, ErrVersion, ErrNoHello; ErrDead, on which the
+// receiver may yet be replaced; ctx.Err().
+func (s *Sender) Takes(ctx context.Context, server string) error {
+	t := time.NewTimer(s.wait)
+	defer t.Stop()
+	select {
+	case <-s.greeted:
+	case <-s.failed:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return ErrNoHello
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return s.err
+	case !s.servers[server]:
+		return fmt.Errorf("%w: %s", ErrNoServer, server)
+	}
+	return nil
+}
 
 // Reserve reports whether the receiver has room for one more connection, and
-// keeps it. Each Reserve must be followed by a Put.
-func (*Sender) Reserve() bool { return false }
+// keeps it. Each successful Reserve must be followed by a Put.
+func (s *Sender) Reserve() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.closing || s.due >= s.room {
+		return false
+	}
+	s.due++
+	return true
+}
 
-// Put queues a connection, which is the sender's until settle is called: with
-// nil when the receiver owns it, and its descriptor is to be closed; with an
-// error if it didn't move and is the caller's again.
-func (*Sender) Put(it *Item, settle func(*Item, error)) {}
+// Put queues a connection, which is the sender's until settle is called, from a
+// goroutine of the sender's: with nil when the receiver owns the connection, and
+// the item is to be closed; with an error if it didn't move and is the caller's
+// again. A connection whose fate is unknown when this process ends is never
+// settled. Put doesn't block.
+func (s *Sender) Put(it *Item, settle func(*Item, error)) {
+	it.settle = settle
+	s.mu.Lock()
+	if s.err == nil {
+		s.queue = append(s.queue, it)
+		s.cond.Broadcast()
+		s.mu.Unlock()
+		return
+	}
+	s.due--
+	err := s.err
+	s.mu.Unlock()
+	settle(it, err)
+}
 
-// Failed is closed when nothing can be sent any more; Err tells why.
-func (*Sender) Failed() <-chan struct{} { return nil }
+// Failed is closed when nothing can be sent any more.
+func (s *Sender) Failed() <-chan struct{} { return s.failed }
 
-// Err is why the sender has failed.
-func (*Sender) Err() error { return nil }
+// Err is why the sender has failed; nil: it has not.
+func (s *Sender) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Close waits until everything that was Put is settled, tells the receiver that
+// this was all, and closes the link. It returns the number of connections moved,
+// and ctx.Err() or why the sender had failed. It must be called once only.
+func (s *Sender) Close(ctx context.Context) (int, error) {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.cond.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	s.closing = true
+	s.cond.Broadcast()
+	for s.err == nil && ctx.Err() == nil && len(s.queue)+len(s.flight) > 0 {
+		s.cond.Wait()
+	}
+	n, v, err := int(s.sent), s.version, s.err
+	left := len(s.queue) + len(s.flight)
+	s.mu.Unlock()
+	if err == nil && left > 0 {
+		return n, ctx.Err() // the link stays: what is in flight may still be answered
+	}
+	if err == nil && v > 0 {
+		err = s.l.Send(appendEnd(nil, v, uint32(n)))
+	}
+	s.fail(ErrClosed)
+	close(s.over)
+	s.l.Close()
+	s.ended.Wait()
+	return n, err
+}
+
+// fail gives back what was not sent. What was sent stays in flight.
+func (s *Sender) fail(err error) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.err = err
+	back := s.queue
+	s.queue = nil
+	s.due -= len(back)
+	close(s.failed)
+	s.cond.Broadcast()
+	s.mu.Unlock()
+	for _, it := range back {
+		it.settle(it, err)
+	}
+}
+
+// send runs until the sender fails or is closed.
+func (s *Sender) send() {
+	for refused := 0; ; {
+		b := s.take()
+		if b == nil {
+			return
+		}
+		err := s.sendBatch(b)
+		if errors.Is(err, unix.ETOOMANYREFS) { // surely not sent
+			if refused++; refused < 100 {
+				s.untake(b)
+				s.pause()
+				continue
+			}
+			s.untake(b)
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("send: %w", err)) // what is in flight stays there: who knows
+			return
+		}
+		refused = 0
+	}
+}
+
+// take makes the next batch when the window is open; nil: there will be none.
+func (s *Sender) take() *batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.err == nil && (len(s.queue) == 0 || len(s.flight) >= s.window) {
+		s.cond.Wait()
+	}
+	if s.err != nil {
+		return nil
+	}
+	b := &batch{seq: s.seq}
+	s.queue = b.fill(s.queue, s.most)
+	s.seq++
+	s.flight = append(s.flight, b)
+	return b
+}
+
+// untake undoes take, as the kernel says that too many descriptors of this user
+// are on their way.
+func (s *Sender) untake(b *batch) {
+	s.mu.Lock()
+	s.flight = s.flight[:len(s.flight)-1]
+	s.seq--
+	s.most = max(1, len(b.items)/2)
+	err := s.err
+	if err == nil {
+		s.queue = append(b.items, s.queue...)
+	} else {
+		s.due -= len(b.items)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		for _, it := range b.items {
+			it.settle(it, err)
+		}
+	}
+}
+
+// pause waits until fewer descriptors may be on their way: ours, or somebody
+// else's.
+func (s *Sender) pause() {
+	t := time.AfterFunc(10*time.Millisecond, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.cond.Broadcast()
+	})
+	defer t.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.cond.Wait()
+	}
+}
+
+func (s *Sender) sendBatch(b *batch) error {
+	for _, m := range b.prefixMessages(s.version) {
+		if err := s.l.Send(m); err != nil {
+			return err
+		}
+	}
+	fds := make([]int, len(b.items))
+	for i, it := range b.items {
+		fds[i] = it.FD
+	}
+	return s.l.Send(b.append(make([]byte, 0, 4096), s.version), fds...)
+}
+
+// settle tells what the receiver did with a batch, the first in flight.
+func (s *Sender) settle(b *batch, a answer) {
+	errs := make([]error, len(b.items))
+	if a.all != 0 {
+		for i := range errs {
+			errs[i] = a.all.err()
+		}
+	}
+	for _, r := range a.refused {
+		errs[r.index] = r.code.err()
+	}
+	moved := 0
+	for _, err := range errs {
+		if err == nil {
+			moved++
+		}
+	}
+	s.mu.Lock()
+	s.flight = slices.Delete(s.flight, 0, 1)
+	s.due -= len(b.items)
+	s.room = a.room
+	s.sent += uint32(moved)
+	s.cond.Broadcast() // the window is open before the descriptors are closed
+	s.mu.Unlock()
+	for i, it := range b.items {
+		it.settle(it, errs[i])
+	}
+}

@@ -153,6 +153,11 @@ func (c *Conn) Recv() (Message, error) {
 		want = 4
 	}
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf[:want], c.oob)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// Once, and before what is still queued: the other side has closed
+		// without reading all that we sent (unix_release_sock in the kernel).
+		n, oobn, flags, _, err = c.c.ReadMsgUnix(c.buf[:want], c.oob)
+	}
 	if errors.Is(err, io.EOF) {
 		return Message{}, io.EOF // without net's OpError around it
 	}
