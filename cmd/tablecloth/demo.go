@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -37,7 +39,7 @@ Exit status: 0 if no request failed and no connection was lost, else 1.`,
 			c.Colour = c.Live && os.Getenv("NO_COLOR") == ""
 			score, err := show.Run(cmd.Context(), c)
 			if err != nil {
-				return fail(exitFailed, "", "%w", err)
+				return fail(exitFailed, demoHint(err), "%w", err)
 			}
 			if !score.OK {
 				return &exitError{status: exitFailed}
@@ -51,6 +53,13 @@ Exit status: 0 if no request failed and no connection was lost, else 1.`,
 	cmd.Flags().BoolVar(&c.JSON, "json", false, "print the score as JSON, and nothing else")
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "of what the clients send")
 	return cmd
+}
+
+func demoHint(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "set TMPDIR to a directory in which programs may be started"
+	}
+	return ""
 }
 
 // demoService is the hidden command that is the service.

@@ -34,10 +34,10 @@ func program(n int) []act {
 	var acts []act
 	for i := range max(1, n) {
 		if i == n/2 {
-			acts = append(acts, act{"offer a broken binary", (*show).offerBroken})
+			acts = append(acts, act{"broken binary", (*show).offerBroken})
 		}
 		if i == max(0, n-1) {
-			acts = append(acts, act{"panic in a goroutine", (*show).crash})
+			acts = append(acts, act{"async panic", (*show).crash})
 		}
 		if i < n {
 			acts = append(acts, act{"upgrade", (*show).upgrade})
@@ -85,7 +85,7 @@ func (s *show) offerBroken(ctx context.Context) (string, time.Duration, error) {
 	if out.Result != control.Failed {
 		return "", 0, fmt.Errorf("the service says %q, and should have refused it", out.Result)
 	}
-	return "refused: " + lastPart(out.Reason), 0, nil
+	return "refused, " + lastPart(out.Reason), 0, nil
 }
 
 // lastPart is what a chain of wrapped errors ends with.
@@ -125,6 +125,9 @@ func ask(ctx context.Context, addr, path string) (string, error) {
 	return resp.Status, resp.Body.Close()
 }
 
+// idleness is the longest pause of a client.
+const idleness = 1200 * time.Millisecond
+
 // clients is who watches, and how many of them: about 150 connections at a time.
 func clients() []strict.Group {
 	return []strict.Group{
@@ -136,7 +139,7 @@ func clients() []strict.Group {
 		{Kind: strict.Unread, N: 4},
 		{Kind: strict.CRLF, N: 4},
 		{Kind: strict.Long, N: 4, Delay: time.Second},
-		{Kind: strict.Idle, N: 80},
+		{Kind: strict.Idle, N: 80, Pause: idleness / 2},
 		{Kind: strict.Connect, Rate: 100},
 	}
 }

@@ -51,13 +51,13 @@ func (s *screen) score(sc *Score) error {
 }
 
 func (s *screen) acts(rows []*Row) {
-	s.line(s.paint(bold, fmt.Sprintf("%-40s %8s %8s %6s %5s %7s", "what was done", "answers", "requests", "failed", "lost", "closed")))
+	s.line(s.paint(bold, fmt.Sprintf("%-41s %8s %8s %6s %5s %6s", "what was done", "handover", "requests", "failed", "lost", "closed")))
 	for _, r := range rows {
 		after := "-"
 		if r.Took > 0 {
 			after = short(r.Took)
 		}
-		s.line(fmt.Sprintf("%s %8s %8s %s %s %7s", pad(what(r), 40), after, number(r.Requests),
+		s.line(fmt.Sprintf("%s %8s %8s %s %s %6s", pad(what(r), 41), after, number(r.Requests),
 			s.cell(r.Failed, 6), s.cell(r.Lost, 5), number(r.Closed)))
 	}
 }
@@ -114,16 +114,20 @@ func (s *screen) verdict(sc *Score) {
 	case !sc.OK:
 		colour, word = red, "SOMETHING FELL"
 	}
-	s.line(fmt.Sprintf("%s  %d of %s requests failed, %d of %s connections were lost, %s closed.", s.paint(colour, word),
-		c.Failed(), number(c.Requests), c.Broken(), number(c.Connects), number(closed(c))))
+	s.line(fmt.Sprintf("%s: %d of %s requests failed, %d of %s connections were lost.",
+		s.paint(colour, word), c.Failed(), number(c.Requests), c.Broken(), number(c.Connects)))
+	if closed(c) > 0 {
+		s.line(fmt.Sprintf("%s were closed in an orderly way: %s told so in an answer, %s while idle.",
+			number(closed(c)), number(c.Ends[strict.Announced]), number(c.Ends[strict.ClosedIdle])))
+	}
+	if c.Moved > 0 {
+		s.line(fmt.Sprintf("%s times a connection went on in the next generation.", number(c.Moved)))
+	}
 	if took := handovers(sc.Acts); len(took) > 0 {
-		s.line(fmt.Sprintf("From the trigger to the first answer of the next generation: %s (median of %d).", short(took[len(took)/2]), len(took)))
+		s.line(fmt.Sprintf("The next generation answered %s after the trigger (median of %d).", short(took[len(took)/2]), len(took)))
 	}
 	l := sc.Report.Latency
 	s.line(fmt.Sprintf("Answers took %s (median), %s (p99), %s (longest).", short(l.P50), short(l.P99), short(l.Max)))
-	if n := c.Ends[strict.Announced]; closed(c) > 0 {
-		s.line(fmt.Sprintf("Of the closed connections %s were told so in an answer, %s were idle.", number(n), number(c.Ends[strict.ClosedIdle])))
-	}
 	s.failures(sc.Report.Failures)
 }
 

@@ -46,8 +46,8 @@ func (s *screen) line(text string) {
 // status shows how things are now.
 func (s *screen) status(r *strict.Report) {
 	c := &r.Total
-	text := fmt.Sprintf("%7s  %s requests  %s  %s  %s closed  p99 %s",
-		short(r.Elapsed.Truncate(100*time.Millisecond)), number(c.Requests), s.bad(c.Failed(), "failed"), s.bad(c.Broken(), "lost"),
+	text := fmt.Sprintf("%s  %s requests  %s  %s  %s closed  p99 %s",
+		clock(r.Elapsed), number(c.Requests), s.bad(c.Failed(), "failed"), s.bad(c.Broken(), "lost"),
 		number(closed(c)), short(r.Latency.P99))
 	if !s.live {
 		s.line(text)
@@ -59,7 +59,7 @@ func (s *screen) status(r *strict.Report) {
 
 // act shows what came of one.
 func (s *screen) act(r *Row, now time.Duration) {
-	text := fmt.Sprintf("%7s  %s: ", short(now.Truncate(100*time.Millisecond)), r.Act)
+	text := fmt.Sprintf("%s  %s: ", clock(now), r.Act)
 	switch {
 	case r.Error != "":
 		text += s.paint(red, r.Error)
@@ -104,6 +104,8 @@ func number(n int64) string {
 	}
 	return b.String()
 }
+
+func clock(d time.Duration) string { return fmt.Sprintf("%5.1f s", d.Seconds()) }
 
 // short is a duration with two or three digits.
 func short(d time.Duration) string {

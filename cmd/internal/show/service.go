@@ -24,7 +24,13 @@ type Ready struct {
 // Serve is a generation of the service. It ends with its standard input: nothing
 // must outlive the show, however that ends.
 func Serve(args []string, version string) error {
-	var o server.Options
+	return serve(args, version, server.Options{
+		KillTimeout: 3 * time.Second,
+		IdleGrace:   idleness + time.Second, // no client is idle for so long
+	})
+}
+
+func serve(args []string, version string, o server.Options) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.StringVar(&o.PIDFile, "pidfile", "", "PID file")
 	flags.StringVar(&o.Control, "control", "", "control socket")
@@ -38,8 +44,6 @@ func Serve(args []string, version string) error {
 	log := demo.NewLog()
 	app := &demo.App{Version: version}
 	o.Log = log
-	o.KillTimeout = 3 * time.Second
-	o.IdleGrace = 500 * time.Millisecond
 	o.OnCrash = func(_ context.Context, c server.Crash) { demo.Crashed(log, c) }
 	s, err := server.New(o, server.HTTP("web", &http.Server{Handler: app.Handler()}, "127.0.0.1:0"))
 	if err != nil {
