@@ -95,13 +95,13 @@ func readable(fd int) bool {
 }
 
 // Kill sends a signal; os.ErrProcessDone if the process has been waited for. A
-// zombie takes any signal without an error.
+// zombie takes any signal without an error. os.ErrClosed after Close.
 func (h *Handle) Kill(sig syscall.Signal) error {
 	var sent error
 	if err := h.raw.Control(func(fd uintptr) {
 		sent = unix.PidfdSendSignal(int(fd), sig, nil, 0)
 	}); err != nil {
-		return err
+		return os.ErrClosed // what Control fails with is internal to os
 	}
 	if errors.Is(sent, unix.ESRCH) {
 		return os.ErrProcessDone
