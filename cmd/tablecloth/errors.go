@@ -84,20 +84,29 @@ func explain(cmd *cobra.Command, err error) *exitError {
 		e.status = exitUnknown
 	case errors.Is(err, control.ErrAmbiguous):
 		e.status = exitUsage
-	case told == nil && strings.HasPrefix(err.Error(), "unknown command"), isArgsError(err):
-		// cobra's own errors have no type
+	case told == nil && isUsage(err):
 		e.status, e.hint = exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath())
+		if name := suggestion(err); name != "" {
+			e.hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), name)
+		}
 	}
 	return e
 }
 
-func isArgsError(err error) bool {
-	for _, s := range []string{"accepts ", "requires at least", "if any flags in the group", "required flag"} {
+// isUsage knows cobra's own errors, which have no type.
+func isUsage(err error) bool {
+	for _, s := range []string{"unknown command ", "accepts ", "requires at least ", "if any flags in the group ", "required flag"} {
 		if strings.HasPrefix(err.Error(), s) {
 			return true
 		}
 	}
 	return false
+}
+
+// suggestion is the first one that cobra appends to "unknown command".
+func suggestion(err error) string {
+	_, list, _ := strings.Cut(err.Error(), "Did you mean this?\n\t")
+	return firstLine(list)
 }
 
 func complain(w io.Writer, msg, hint string) {

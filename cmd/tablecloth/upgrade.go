@@ -16,8 +16,8 @@ Until it is ready the old one serves; if it fails, the old one goes on. Ctrl-C,
 or the end of --timeout, cancels the upgrade.
 
 ARGs are new arguments of a kept program, which stick if the upgrade succeeds.
---pidfile is for services without a control socket: SIGHUP is sent to the process
-that the file names, and the file watched for its successor.
+--pidfile is for services without a control socket: the process that the file
+names is sent SIGHUP, and the file watched for its successor.
 
 Exit status: 0 the new generation serves; 1 failed or timed out, the old one
 serves; 2 usage; 3 not running; 4 given up, nothing serves; 5 refused, nothing

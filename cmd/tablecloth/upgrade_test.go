@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// ended makes a service whose upgrades all end like that.
+func ended(out control.Outcome) *fakeService {
+	return &fakeService{upgrade: func(_ context.Context, r control.UpgradeRequest) control.Outcome {
+		out.ID, out.Trigger, out.At = r.ID, r.Trigger, time.Now()
+		return out
+	}}
+}
+
+func TestUpgradeSaysHowItEnded(t *testing.T) {
+	gaveUp := ended(control.Outcome{Result: control.Failed, Reason: "the new process has ended", Exit: "exit status 7"})
+	gaveUp.status = func() control.Status {
+		return control.Status{Services: []control.Service{{Name: "web", State: control.GaveUp}}}
+	}
+	for _, c := range []struct {
+		name           string
+		service        *fakeService
+		status         int
+		stdout, stderr string
+	}{
+		{"ready", ended(control.Outcome{Result: control.Ready, Generation: 5, PID: 4712, Took: 312 * time.Millisecond, Confirmed: true}),
+			exitDone, "generation 5 is ready: pid 4712, after 312ms\n", ""},
+		{"not confirmed", ended(control.Outcome{Result: control.Ready, Service: "web", Generation: 5, PID: 4712, Took: 3 * time.Second}),
+			exitDone, "web: generation 5 is ready: pid 4712, after 3s (not confirmed", ""},
+		{"failed", ended(control.Outcome{Result: control.Failed, Generation: 4, PID: 4711, Reason: "the new process has ended before it was ready",
+			Exit: "exit status 7", Output: []string{"listening", "\x1b[31mno database"}}),
+			exitFailed, "", "tablecloth: error: upgrade failed: the new process has ended before it was ready: exit status 7\n" +
+				"  listening\n  ·[31mno database\ntablecloth: hint: generation 4 (pid 4711) still serves\n"},
+		{"timed out", ended(control.Outcome{Result: control.TimedOut, Reason: "not ready within 1m0s", Hint: "raise ReadyTimeout"}),
+			exitFailed, "", "tablecloth: error: upgrade timed out: not ready within 1m0s\ntablecloth: hint: raise ReadyTimeout\n"},
+		{"refused", ended(control.Outcome{Result: control.Refused, Reason: "the service is being stopped"}),
+			exitRefused, "", "tablecloth: error: upgrade refused: the service is being stopped\n"},
+		{"gave up", gaveUp, exitGaveUp, "", "tablecloth: hint: nothing serves"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := startService(t, c.service)
+			tablecloth(t, "upgrade", "--control", f.path).expect(t, c.status, c.stdout, c.stderr)
+			r := tablecloth(t, "--control", f.path, "upgrade", "--json")
+			var out control.Outcome
+			if err := json.Unmarshal([]byte(r.stdout), &out); err != nil || r.status != c.status || out.Result == "" {
+				t.Errorf("%v, exit status %d: %s", err, r.status, r.stdout)
+			}
+		})
+	}
+}
+
+func TestUpgradePassesOnWhatIsAsked(t *testing.T) {
+	asked := make(chan control.UpgradeRequest, 1)
+	f := startService(t, &fakeService{upgrade: func(_ context.Context, r control.UpgradeRequest) control.Outcome {
+		asked <- r
+		return control.Outcome{ID: r.ID, Result: control.Ready, Confirmed: true}
+	}})
+	t.Setenv(control.EnvPath, f.path)
+	tablecloth(t, "upgrade", "web", "--now", "--", "--port", "80").expect(t, exitDone, "is ready", "")
+	if got := receive(t, asked); got.Service != "web" || !got.Now || !slices.Equal(got.Args, []string{"--port", "80"}) {
+		t.Errorf("%+v", got)
+	}
+	tablecloth(t, "upgrade").expect(t, exitDone, "is ready", "")
+	if got := receive(t, asked); got.Service != "" || got.Now || got.Args != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{"upgrade", "a", "b"}, {"upgrade", "--no-such-flag"}, {"upgrade", "--timeout", "soon"},
+		{"upgrade", "--pidfile", "x", "--control", "y"}, {"upgrade", "--pidfile", "x", "web"},
+		{"upgrade", "--pidfile", "x", "--", "arg"}, {"upgrade", "--pidfile", "x", "--now"},
+		{"status", "x"}, {"stop", "a", "b"}, {"events", "--since", "-1"}, {"events", "x"}, {"version", "x"},
+		{"no-such-command"}, {"upgrad"}, {"--no-such-flag"},
+	} {
+		r := tablecloth(t, args...)
+		r.expect(t, exitUsage, "", "tablecloth: hint: ")
+		if !strings.HasPrefix(r.stderr, "tablecloth: error: ") || strings.Count(r.stderr, "\n") != 2 {
+			t.Errorf("%v: %q", args, r.stderr)
+		}
+	}
+	tablecloth(t, "upgrad").expect(t, exitUsage, "", "tablecloth: hint: did you mean tablecloth upgrade?\n")
+}
+
+func TestNotRunning(t *testing.T) {
+	for _, command := range []string{"upgrade", "status", "stop", "events"} {
+		r := tablecloth(t, command, "--control", t.TempDir()+"/none")
+		r.expect(t, exitNotRunning, "", "tablecloth: error: nothing listens on the control socket")
+	}
+}
+
+// waiting is a service whose upgrade lasts until its requester has gone. then says
+// what came of it.
+func waiting(t *testing.T, then func(control.UpgradeRequest) *control.Outcome) (*fakeService, chan struct{}) {
+	began := make(chan struct{})
+	f := &fakeService{}
+	f.upgrade = func(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+		f.outcomes.Begin(r.ID)
+		close(began)
+		<-ctx.Done()
+		if out := then(r); out != nil {
+			f.outcomes.Finish(*out)
+		} else {
+			f.outcomes.Forget(r.ID)
+		}
+		return control.Outcome{}
+	}
+	return startService(t, f), began
+}
+
+func TestCtrlCCancelsTheUpgrade(t *testing.T) {
+	f, began := waiting(t, func(r control.UpgradeRequest) *control.Outcome {
+		return &control.Outcome{ID: r.ID, Result: control.Failed, Reason: "cancelled", Generation: 4, PID: 4711}
+	})
+	c := startTablecloth(t, "upgrade", "--control", f.path)
+	receive(t, began)
+	c.cmd.Process.Signal(os.Interrupt)
+	c.wait(t).expect(t, exitFailed, "", "tablecloth: error: upgrade failed: interrupted: the upgrade was cancelled\n")
+}
+
+func TestCtrlCCanComeTooLate(t *testing.T) {
+	f, began := waiting(t, func(r control.UpgradeRequest) *control.Outcome {
+		return &control.Outcome{ID: r.ID, Result: control.Ready, Generation: 5, PID: 4712, Confirmed: true}
+	})
+	c := startTablecloth(t, "upgrade", "--control", f.path)
+	receive(t, began)
+	c.cmd.Process.Signal(os.Interrupt)
+	c.wait(t).expect(t, exitDone, "generation 5 is ready", "")
+}
+
+func TestTheEndOfTheTimeoutCancelsTheUpgrade(t *testing.T) {
+	f, _ := waiting(t, func(r control.UpgradeRequest) *control.Outcome {
+		return &control.Outcome{ID: r.ID, Result: control.Failed, Generation: 4, PID: 4711}
+	})
+	tablecloth(t, "upgrade", "--control", f.path, "--timeout", "100ms").
+		expect(t, exitFailed, "", "no outcome within --timeout 100ms: the upgrade was cancelled")
+}
+
+func TestAnUpgradeOfWhichNobodyKnowsAnything(t *testing.T) {
+	f, began := waiting(t, func(control.UpgradeRequest) *control.Outcome { return nil })
+	c := startTablecloth(t, "upgrade", "--control", f.path)
+	receive(t, began)
+	c.cmd.Process.Signal(os.Interrupt)
+	c.wait(t).expect(t, exitUnknown, "", "its outcome is not known\n")
+}
