@@ -29,7 +29,7 @@ func (r *connsRunner) bind(lns []net.Listener) {
 	for _, ln := range lns {
 		if g, ok := ln.(*gate.Listener); ok {
 			g.Track(func(c net.Conn) net.Conn {
-				r.table.add(c, stateActive)
+				r.table.add(c, stateActive, false)
 				return c
 			})
 		}
@@ -55,7 +55,7 @@ func (r *connsRunner) acceptAll(ln net.Listener) error {
 		c, err := ln.Accept()
 		if err == nil {
 			pause = 5 * time.Millisecond
-			go r.handle(r.table.add(c, stateActive))
+			go r.handle(r.table.add(c, stateActive, false))
 			continue
 		}
 		var ne net.Error
@@ -81,7 +81,7 @@ func (r *connsRunner) handle(e *conn) {
 }
 
 func (r *connsRunner) drain(ctx context.Context, how ending) {
-	r.table.drain(ctx, 0)
+	r.table.wait(ctx) // the handlers have been told
 }
 
 func (r *connsRunner) resume() bool {

@@ -63,17 +63,21 @@ func Go(ctx context.Context, f func()) {
 		go f()
 		return
 	}
-	if x != nil && !x.join() { // its answer is complete
+	if !x.join() { // there is none, or its answer is complete
 		x = nil
 	}
 	go func() {
 		defer func() {
-			if v := recover(); v != nil {
+			v := recover()
+			switch {
+			case v == nil:
+			case v == http.ErrAbortHandler:
+				x.abort()
+			default:
+				x.spoil() // before the handler writes on
 				s.crash(x, v, debug.Stack())
 			}
-			if x != nil {
-				x.leave()
-			}
+			x.leave()
 		}()
 		f()
 	}()
@@ -83,23 +87,14 @@ func Go(ctx context.Context, f func()) {
 func (s *Server) crash(x *request, v any, stack []byte) {
 	var r *http.Request
 	if x != nil {
+		s.panics.Add(1)
 		r = x.sketch()
 	}
-	switch {
-	case v == http.ErrAbortHandler:
-		if x != nil {
-			x.abort()
-		}
-		return
-	case s.ignored(v):
+	if s.ignored(v) {
 		s.log.Errorf("panic (ignored)%s: %v\n%s", of(r), v, stack)
-	default:
-		s.crashed(r, v, stack)
+		return
 	}
-	if x != nil {
-		s.panics.Add(1)
-		x.spoil()
-	}
+	s.crashed(r, v, stack)
 }
 
 // crashed has the process replaced.

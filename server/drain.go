@@ -25,7 +25,7 @@ func (s *Server) drain(d *upgrader.Drain) (resumed bool) {
 		hooks.Go(func() { s.onDrain(ctx) })
 	}
 	// 2. What is idle moves or closes; what is in flight comes to its end.
-	how := ending{stopping: d.Reason == upgrader.Stopped, successor: d.Successor}
+	how := ending{stopping: d.Reason == upgrader.Stopped}
 	for _, r := range s.runners {
 		work.Go(func() { r.drain(ctx, how) })
 	}

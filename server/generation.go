@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -45,6 +46,6 @@ type runner interface {
 
 // ending is how a runner is to drain.
 type ending struct {
-	stopping  bool       // nobody follows
-	successor *link.Conn // nil: connections can't move
+	stopping bool             // nobody follows
+	sender   *handover.Sender // nil: connections can't move
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,9 +9,11 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -22,10 +25,15 @@ type httpRunner struct {
 	handler http.Handler
 	tls     bool
 
-	http2  *http.Server // see http2Owner; may be nil
-	pinned *http.Server // serves what can't move
-	table  *table       // of pinned's connections
-	lns    []net.Listener
+	http2  *http.Server // sends GOAWAY, see http2Owner; may be nil
+	moving *http.Server // serves what comes through gates, which live knows
+	live   *live.Table
+	pinned *http.Server // serves what comes through wrapped listeners
+	table  *table       // of pinned's, and of HTTP/2 and hijacked connections
+
+	gates   []*gate.Listener
+	wrapped []net.Listener
+	closing sync.Once
 }
 
 func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner, error) {
@@ -38,81 +46,131 @@ func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner
 	}
 	pattern := clone(hs)
 	if cert != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
+		if err := loadCertificate(pattern, cert, key); err != nil {
 			return nil, err
 		}
-		if pattern.TLSConfig == nil {
-			pattern.TLSConfig = new(tls.Config)
-		}
-		pattern.TLSConfig.Certificates = []tls.Certificate{pair}
 	}
 	h.tls = hasCertificates(pattern.TLSConfig)
 	if _, ok := hs.TLSNextProto["h2"]; ok {
 		h.http2 = hs // with whose Shutdown that implementation has registered
-	} else if h.http2 = http2Owner(pattern); h.http2 != nil {
-		pattern.TLSNextProto = h.http2.TLSNextProto
+	} else {
+		h.http2 = http2Owner(pattern)
 	}
-	h.pinned = pattern
-	h.pinned.Handler = h
-	h.pinned.ConnState = h.track
-	h.pinned.ConnContext = h.connContext
+	if h.http2 != nil {
+		pattern.TLSNextProto = h.watchHTTP2(h.http2.TLSNextProto)
+	}
+	pattern.Handler = h
+	h.moving, h.pinned = clone(pattern), clone(pattern)
+	h.moving.ConnState, h.moving.ConnContext = h.trackMoving, h.movingContext
+	h.pinned.ConnState, h.pinned.ConnContext = h.trackPinned, h.userContext
+	h.live = live.New(live.Config{
+		Name:        svc.Name,
+		Log:         s.log,
+		IdleTimeout: cmp.Or(hs.IdleTimeout, hs.ReadTimeout),
+		HeadTimeout: cmp.Or(hs.ReadHeaderTimeout, hs.ReadTimeout),
+		Move:        svc.Handover == Auto && !h.tls,
+	})
 	return h, nil
+}
+
+func loadCertificate(hs *http.Server, cert, key string) error {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return err
+	}
+	if hs.TLSConfig == nil {
+		hs.TLSConfig = new(tls.Config)
+	}
+	hs.TLSConfig.Certificates = []tls.Certificate{pair}
+	return nil
 }
 
 func (h *httpRunner) bind(lns []net.Listener) {
 	for _, ln := range lns {
 		if g, ok := ln.(*gate.Listener); ok {
-			g.Track(h.table.accept)
+			h.gates = append(h.gates, g)
+		} else {
+			h.wrapped = append(h.wrapped, ln)
 		}
 	}
-	h.lns = lns
+}
+
+func (h *httpRunner) serve(fail func(error)) {
+	for _, g := range h.gates {
+		go h.serveOne(h.moving, h.live.Wrap(g), h.tls, fail)
+	}
+	if !h.tls {
+		go h.serveOne(h.moving, h.live.Injected(), false, fail)
+	}
+	for _, ln := range h.wrapped {
+		go h.serveOne(h.pinned, ln, h.tls && reflect.TypeOf(ln) != tlsListener, fail)
+	}
 }
 
 var tlsListener = reflect.TypeOf(tls.NewListener(nil, nil))
 
-func (h *httpRunner) serve(fail func(error)) {
-	for _, ln := range h.lns {
-		go func() {
-			var err error
-			if h.tls && reflect.TypeOf(ln) != tlsListener {
-				err = h.pinned.ServeTLS(ln, "", "")
-			} else {
-				err = h.pinned.Serve(ln)
-			}
-			if !errors.Is(err, http.ErrServerClosed) {
-				fail(err)
-			}
-		}()
+func (h *httpRunner) serveOne(hs *http.Server, ln net.Listener, secure bool, fail func(error)) {
+	serve := hs.Serve
+	if secure {
+		serve = func(ln net.Listener) error { return hs.ServeTLS(ln, "", "") }
+	}
+	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		fail(err)
 	}
 }
 
-func (h *httpRunner) track(c net.Conn, s http.ConnState) {
+// watchHTTP2 puts connections into the table for as long as they speak HTTP/2.
+func (h *httpRunner) watchHTTP2(protos map[string]func(*http.Server, *tls.Conn, http.Handler)) map[string]func(*http.Server, *tls.Conn, http.Handler) {
+	watched := make(map[string]func(*http.Server, *tls.Conn, http.Handler), len(protos))
+	for name, serve := range protos {
+		watched[name] = func(hs *http.Server, c *tls.Conn, handler http.Handler) {
+			e := h.table.add(c, stateHTTP2, true)
+			defer h.table.remove(e)
+			serve(hs, c, handler)
+		}
+	}
+	return watched
+}
+
+func (h *httpRunner) trackMoving(c net.Conn, s http.ConnState) {
+	h.live.State(c, s)
+	if s == http.StateActive || s == http.StateIdle {
+		h.table.setHTTP2(c, s)
+	}
+	h.trackUser(c, s)
+}
+
+func (h *httpRunner) trackPinned(c net.Conn, s http.ConnState) {
 	h.table.track(c, s)
+	h.trackUser(c, s)
+}
+
+func (h *httpRunner) trackUser(c net.Conn, s http.ConnState) {
 	if h.user.ConnState != nil {
 		h.user.ConnState(c, s)
 	}
 }
 
-// connKey is the context key of a *conn.
-type connKey struct{}
+func (h *httpRunner) movingContext(ctx context.Context, c net.Conn) context.Context {
+	return h.live.Context(h.userContext(ctx, c), c)
+}
 
-func (h *httpRunner) connContext(ctx context.Context, c net.Conn) context.Context {
+// userContext: the application finds its own http.Server in it.
+func (h *httpRunner) userContext(ctx context.Context, c net.Conn) context.Context {
 	ctx = context.WithValue(ctx, http.ServerContextKey, h.user)
 	if h.user.ConnContext != nil {
 		ctx = h.user.ConnContext(ctx, c)
 	}
-	return context.WithValue(ctx, connKey{}, h.table.find(c))
+	return ctx
 }
 
 // ServeHTTP is the outermost handler.
 func (h *httpRunner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &request{Context: r.Context(), h: h, w: w, r: r}
-	x.conn, _ = x.Context.Value(connKey{}).(*conn)
+	live.Note(x.Context, r)
 	if r.ProtoMajor == 2 {
+		h.table.requests.Add(1)
 		x.Context, x.cancel = context.WithCancel(x.Context)
-	} else if x.conn != nil {
-		x.conn.request.Store(x)
 	}
 	copied := r.WithContext(x)
 	defer h.end(x, copied)
@@ -147,56 +205,69 @@ func snapshot(x *request, r *http.Request) *http.Request {
 	return s
 }
 
-// mayMove reports whether the request's connection can go to the next
-// generation.
-func (h *httpRunner) mayMove(*request) bool { return false }
-
 func (h *httpRunner) drain(ctx context.Context, how ending) {
-	idle := h.s.o.IdleGrace
+	grace := h.s.o.IdleGrace
 	if how.stopping {
-		idle = 0
+		grace = 0
 	}
-	h.goAway()
-	if h.wrapped() {
-		// What such a listener has accepted is seen a little later.
-		select {
-		case <-time.After(settle):
-		case <-ctx.Done():
-		}
-	}
-	h.table.drain(ctx, idle)
-}
-
-// goAway ends HTTP/2 connections after their requests in flight.
-func (h *httpRunner) goAway() {
 	if h.http2 != nil {
-		h.http2.Shutdown(context.Background()) // has no connections: doesn't block
+		h.http2.Shutdown(ctx) // GOAWAY; it has no connections to wait for
+	}
+	h.table.begin(grace)
+	err := h.live.Drain(ctx, live.DrainOptions{Sender: how.sender, IdleGrace: grace, Stopping: how.stopping})
+	if err == nil && len(h.wrapped) > 0 {
+		pause(ctx, settle) // what those have accepted is seen a little later
+	}
+	// A connection that turns from HTTP/1 to something else passes from one
+	// table to the other: live's counts both.
+	for err == nil {
+		err = h.table.wait(ctx)
+		if h.live.Counts().Open == 0 {
+			return
+		}
+		pause(ctx, time.Millisecond)
 	}
 }
 
-func (h *httpRunner) wrapped() bool {
-	for _, ln := range h.lns {
-		if _, ok := ln.(*gate.Listener); !ok {
-			return true
-		}
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
-	return false
 }
 
 func (h *httpRunner) resume() bool {
 	h.table.resume()
+	h.live.Resume()
 	return true
 }
 
 func (h *httpRunner) cut() {
-	h.pinned.Close()
+	h.finish()
 	h.table.cut()
 }
 
 func (h *httpRunner) finish() {
-	h.user.Shutdown(context.Background())
+	h.closing.Do(func() { h.user.Shutdown(context.Background()) })
+	h.moving.Close()
 	h.pinned.Close()
 }
 
-func (h *httpRunner) count(c *control.Conns)   { h.table.count(c) }
-func (h *httpRunner) holdouts() []control.Conn { return h.table.holdouts() }
+func (h *httpRunner) count(c *control.Conns) {
+	n := h.live.Counts()
+	c.Open += n.Open
+	c.Idle += n.Idle
+	c.Active += n.Active
+	c.Pinned += n.Pinned
+	c.Requests += n.Requests
+	c.Moved += n.Moved
+	c.Adopted += n.Adopted
+	for why, n := range n.Closed {
+		closedBy(c, why, n)
+	}
+	h.table.count(c)
+}
+
+func (h *httpRunner) holdouts() []control.Conn {
+	return append(h.live.Holdouts(), h.table.holdouts()...)
+}

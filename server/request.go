@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/live"
 )
 
 // patience is how long the answer to a crash waits for the handler. One that
@@ -16,6 +18,11 @@ import (
 // the goroutine that died) the answer is sent at once and the connection is
 // given up, as the next request on it would wait too.
 const patience = 20 * time.Millisecond
+
+// moment is how long the start of an answer waits for the request's goroutines,
+// if there are any: one that panics may have woken the handler by a deferred
+// WaitGroup.Done, some microseconds before its panic can be seen here.
+const moment = 2 * time.Millisecond
 
 // errAnswered is what a handler gets for its writes after a goroutine of its
 // request has panicked.
@@ -42,7 +49,6 @@ type request struct {
 	h               *httpRunner
 	w               http.ResponseWriter
 	r               *http.Request // net/http's; the application has a copy
-	conn            *conn         // nil: not in our table
 	cancel          context.CancelFunc
 
 	header http.Header // the application's; nil until it asks
@@ -67,8 +73,12 @@ func (x *request) Value(key any) any {
 	return x.Context.Value(key)
 }
 
-// join counts a goroutine which the request's end is to wait for; false: too late.
+// join counts a goroutine which the request's end is to wait for; false: too
+// late. It may be called for no request, as leave, spoil and abort may.
 func (x *request) join() bool {
+	if x == nil {
+		return false
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.ended {
@@ -78,6 +88,9 @@ func (x *request) join() bool {
 }
 
 func (x *request) leave() {
+	if x == nil {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.joined--; x.joined == 0 && x.alone != nil {
@@ -90,14 +103,10 @@ func (x *request) leave() {
 // reports whether the connection, or HTTP/2 stream, is to be cut.
 func (x *request) finish() (abort bool) {
 	x.mu.Lock()
-	for x.joined > 0 {
-		alone := make(chan struct{})
-		x.alone = alone
-		x.mu.Unlock()
-		<-alone
-		x.mu.Lock()
-	}
 	defer x.mu.Unlock()
+	for x.joined > 0 {
+		x.waitAlone(0)
+	}
 	x.ended = true
 	switch stage(x.stage.Load()) {
 	case fresh: // net/http answers with an empty 200
@@ -119,6 +128,7 @@ func (x *request) begin(status int) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.waitAlone(moment)
 	switch stage(x.stage.Load()) {
 	case sent:
 		return nil
@@ -133,6 +143,28 @@ func (x *request) begin(status int) error {
 		x.stage.Store(uint32(sent))
 	}
 	return nil
+}
+
+// waitAlone gives up x.mu until the request's goroutines have ended, or the time
+// is over; 0: however long it takes.
+func (x *request) waitAlone(d time.Duration) {
+	if x.joined == 0 {
+		return
+	}
+	if x.alone == nil {
+		x.alone = make(chan struct{})
+	}
+	alone := x.alone
+	x.mu.Unlock()
+	defer x.mu.Lock()
+	var over <-chan time.Time
+	if d > 0 {
+		over = time.After(d)
+	}
+	select {
+	case <-alone:
+	case <-over:
+	}
 }
 
 // passHeader makes net/http's header what the application's is. It may run
@@ -154,7 +186,8 @@ func (x *request) passHeader(status int) {
 // mustClose reports whether this is the last answer on its connection: in a
 // drain, of one that can't move. On HTTP/2 it makes net/http send a GOAWAY.
 func (x *request) mustClose() bool {
-	return x.h.s.draining.Load() && !x.h.mayMove(x)
+	s := x.h.s
+	return s.draining.Load() && !(s.moving.Load() && live.MayMove(x.Context))
 }
 
 func (x *request) passTrailers() {
@@ -180,6 +213,9 @@ func (x *request) passTrailers() {
 // spoil takes the answer away from the application, if nothing of it was sent;
 // else what was sent is cut.
 func (x *request) spoil() {
+	if x == nil {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch stage(x.stage.Load()) {
@@ -193,6 +229,9 @@ func (x *request) spoil() {
 
 // abort cuts the connection at the end.
 func (x *request) abort() {
+	if x == nil {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if stage(x.stage.Load()) != hijacked {

@@ -34,6 +34,7 @@ type Server struct {
 	failed  chan error // of Serve; the first one counts
 
 	draining atomic.Bool // read once per response
+	moving   atomic.Bool // a drain's connections have a place to go to
 	epoch    atomic.Pointer[epoch]
 
 	panics  atomic.Int64
@@ -206,6 +207,9 @@ func (s *Server) live(ctx context.Context) error {
 			s.gen.Stop()
 		case <-s.gen.Exit():
 			d := s.gen.Drain()
+			if d == nil { // taken back already
+				continue
+			}
 			if resumed := s.drain(d); !resumed {
 				return s.verdict(d, failure)
 			}

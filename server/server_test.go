@@ -29,6 +29,10 @@ func dial(t *testing.T, a net.Addr) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	return newClient(t, c)
+}
+
+func newClient(t *testing.T, c net.Conn) *client {
 	c.SetDeadline(time.Now().Add(patienceOfTests))
 	return &client{t, c, bufio.NewReader(c)}
 }

@@ -22,18 +22,20 @@ type table struct {
 	idle    time.Duration      // of a connection that turns idle; < 0: no drain
 	changed chan struct{}      // one token: a connection has gone
 
+	entries  atomic.Int32 // len(conns)
 	requests atomic.Int64
 	closed   atomic.Int64 // idle ones, by a drain
 }
 
 // conn is one of them.
 type conn struct {
-	t       *table
-	key     net.Conn
-	c       net.Conn // what is to be closed: key, or TLS on it
-	state   string
-	since   time.Time
-	request atomic.Pointer[request] // HTTP/1; the last one
+	t     *table
+	key   net.Conn
+	c     net.Conn // what is to be closed: key, or TLS on it
+	state string
+	since time.Time
+
+	elsewhere bool // another table counts it too
 }
 
 // States, as control.Conn has them.
@@ -41,6 +43,7 @@ const (
 	stateNew      = "new"
 	stateIdle     = "idle"
 	stateActive   = "active"
+	stateHTTP2    = "http2"
 	stateHijacked = "hijacked"
 	stateClosing  = "closing"
 )
@@ -52,28 +55,31 @@ func newTable(service string) *table {
 // keyOf is the connection that the listener accepted.
 func keyOf(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
-		return t.NetConn()
+		c = t.NetConn()
+	}
+	// HTTP/2 without TLS comes in a tls.Conn too, of which only this works.
+	if u, ok := c.(interface{ UnencryptedNetConn() net.Conn }); ok {
+		c = u.UnencryptedNetConn()
 	}
 	return c
 }
 
-// accept is the tracker of a gate: nothing that was accepted escapes a drain.
-func (t *table) accept(c net.Conn) net.Conn {
-	t.add(c, stateNew)
-	return c
-}
-
-func (t *table) add(c net.Conn, state string) *conn {
+// add puts a connection in, or into another state. elsewhere: if it is new here,
+// another table counts it too.
+func (t *table) add(c net.Conn, state string, elsewhere bool) *conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := keyOf(c)
 	e := t.conns[key]
 	if e == nil {
-		e = &conn{t: t, key: key, since: time.Now()}
+		e = &conn{t: t, key: key, c: key, elsewhere: elsewhere}
 		t.conns[key] = e
+		t.entries.Add(1)
 	}
-	e.c = c
-	e.state = state
+	if tc, ok := c.(*tls.Conn); ok && tc.NetConn() == key {
+		e.c = tc
+	}
+	e.state, e.since = state, time.Now()
 	return e
 }
 
@@ -88,6 +94,7 @@ func (t *table) remove(e *conn) {
 	defer t.mu.Unlock()
 	if t.conns[e.key] == e {
 		delete(t.conns, e.key)
+		t.entries.Add(-1)
 		t.signal()
 	}
 }
@@ -104,7 +111,7 @@ func (t *table) signal() {
 func (t *table) track(c net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateNew:
-		t.add(c, stateNew)
+		t.add(c, stateNew, false)
 	case http.StateActive:
 		t.requests.Add(1)
 		t.set(c, stateActive)
@@ -128,7 +135,20 @@ func (t *table) set(c net.Conn, state string) {
 	}
 	e.state, e.since = state, time.Now()
 	if state == stateIdle && t.idle >= 0 {
-		time.AfterFunc(t.idle, func() { t.closeIf(e, stateIdle) })
+		t.closeLater(e)
+	}
+}
+
+// setHTTP2 is set for a connection that may be of HTTP/1, which this table
+// doesn't know then.
+func (t *table) setHTTP2(c net.Conn, s http.ConnState) {
+	if t.entries.Load() == 0 {
+		return
+	}
+	if s == http.StateActive {
+		t.set(c, stateActive)
+	} else {
+		t.set(c, stateIdle)
 	}
 }
 
@@ -151,30 +171,41 @@ func (t *table) closeIf(e *conn, state string) {
 // enough.
 const settle = 50 * time.Millisecond
 
-// drain closes what is idle for a while, and waits until nothing is left.
-func (t *table) drain(ctx context.Context, idle time.Duration) {
+// begin closes what is idle, or will be, after a while.
+func (t *table) begin(idle time.Duration) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.idle = idle
 	for _, e := range t.conns {
-		grace := idle
-		if e.state == stateNew || isHTTP2(e.c) {
-			grace = max(grace, settle)
-		}
-		state := e.state
-		if state == stateNew || state == stateIdle {
-			time.AfterFunc(grace, func() { t.closeIf(e, state) })
-		}
-	}
-	t.mu.Unlock()
-	for t.len() > 0 {
-		select {
-		case <-t.changed:
-		case <-ctx.Done():
-			return
+		switch e.state {
+		case stateIdle, stateNew, stateHTTP2:
+			t.closeLater(e)
 		}
 	}
 }
 
+// closeLater needs t.mu.
+func (t *table) closeLater(e *conn) {
+	grace, state := t.idle, e.state
+	if state == stateNew || isHTTP2(e.c) {
+		grace = max(grace, settle)
+	}
+	time.AfterFunc(grace, func() { t.closeIf(e, state) })
+}
+
+// wait returns when nothing is left, or ctx is done.
+func (t *table) wait(ctx context.Context) error {
+	for t.len() > 0 {
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// isHTTP2 is of use for connections that shake hands no more.
 func isHTTP2(c net.Conn) bool {
 	t, ok := c.(*tls.Conn)
 	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
@@ -206,6 +237,9 @@ func (t *table) count(c *control.Conns) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.conns {
+		if e.elsewhere {
+			continue
+		}
 		c.Open++
 		c.Pinned++
 		switch e.state {
@@ -217,10 +251,7 @@ func (t *table) count(c *control.Conns) {
 	}
 	c.Requests += t.requests.Load()
 	if n := t.closed.Load(); n > 0 {
-		if c.Closed == nil {
-			c.Closed = make(map[string]int64)
-		}
-		c.Closed[stateIdle] += n
+		closedBy(c, stateIdle, n)
 	}
 }
 
@@ -229,29 +260,24 @@ func (t *table) holdouts() []control.Conn {
 	defer t.mu.Unlock()
 	var all []control.Conn
 	for _, e := range t.conns {
-		all = append(all, e.describe())
+		if !e.elsewhere {
+			all = append(all, control.Conn{Service: t.service, Peer: peer(e.key), State: e.state, Since: e.since})
+		}
 	}
 	return all
 }
 
-func (e *conn) describe() control.Conn {
-	c := control.Conn{Service: e.t.service, Peer: e.key.RemoteAddr().String(), State: e.state, Since: e.since}
-	if x := e.request.Load(); x != nil && e.state == stateActive {
-		c.Request = x.r.Method + " " + x.r.RequestURI
+// peer is "" for most clients of unix sockets.
+func peer(c net.Conn) string {
+	if a := c.RemoteAddr(); a != nil {
+		return a.String()
 	}
-	return c
+	return ""
 }
 
-// hijackedConn tells the table when the application closes it.
-type hijackedConn struct {
-	net.Conn
-	entry *conn
+func closedBy(c *control.Conns, why string, n int64) {
+	if c.Closed == nil {
+		c.Closed = make(map[string]int64)
+	}
+	c.Closed[why] += n
 }
-
-func (c *hijackedConn) Close() error {
-	defer c.entry.t.remove(c.entry)
-	return c.Conn.Close()
-}
-
-// NetConn is the connection under it.
-func (c *hijackedConn) NetConn() net.Conn { return c.Conn }

@@ -93,10 +93,7 @@ func (w writer1) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x.stage.Store(uint32(hijacked))
-	if x.conn != nil {
-		c = &hijackedConn{Conn: c, entry: x.conn}
-	}
-	return c, buf, nil
+	return x.h.table.hijack(c), buf, nil
 }
 
 func (w writer2) Push(target string, opts *http.PushOptions) error {

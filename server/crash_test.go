@@ -1,0 +1,419 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader"
+)
+
+func wantAnswer(t *testing.T, res *http.Response, body string, status int, want string, close bool) {
+	t.Helper()
+	if res.StatusCode != status || body != want || res.Close != close {
+		t.Fatalf("%s %q close=%v, want %d %q close=%v", res.Status, body, res.Close, status, want, close)
+	}
+}
+
+func TestHandlerPanic(t *testing.T) {
+	told := make(chan Crash, 10)
+	o := Options{OnCrash: func(ctx context.Context, c Crash) {
+		told <- c
+		panic("hook too")
+	}}
+	r := start(t, o, web(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Half", "done")
+		switch r.URL.Path {
+		case "/panic":
+			panic("boom")
+		case "/ignored-body":
+			panic("boom")
+		}
+		hello(w, r)
+	}))
+	c := dial(t, r.Addr("web"))
+	res, body := c.get("/panic")
+	wantAnswer(t, res, body, 500, internalError, false)
+	if res.Header.Get("X-Half") != "" {
+		t.Error("headers of the failed answer were sent")
+	}
+	crash := <-told
+	if crash.Value != "boom" || crash.Count != 1 || crash.Err == nil || len(crash.Stack) == 0 || crash.Request.URL.Path != "/panic" {
+		t.Errorf("told %+v", crash)
+	}
+	// The same connection goes on, after a body that nobody read as well.
+	c.send("POST", "/ignored-body", strings.Repeat("x", 100_000))
+	res, body = c.answer()
+	wantAnswer(t, res, body, 500, internalError, false)
+	if crash = <-told; crash.Count != 2 {
+		t.Errorf("count %d", crash.Count)
+	}
+	res, body = c.get("/")
+	wantAnswer(t, res, body, 200, "hello", false)
+	if n := len(r.gen.crashes); n != 0 {
+		t.Errorf("%d crashes, want none", n)
+	}
+}
+
+// A body that is too long to be skipped makes the connection useless.
+func TestPanicWithUntrustedBody(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) { panic("boom") }))
+	c := dial(t, r.Addr("web"))
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000000\r\n\r\n")
+	res, body := c.answer()
+	wantAnswer(t, res, body, 500, internalError, true)
+}
+
+func TestPanicAfterHalfAnAnswer(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "half")
+		w.(http.Flusher).Flush()
+		panic("boom")
+	}))
+	c := dial(t, r.Addr("web"))
+	c.send("GET", "/", "")
+	if _, body, err := c.tryAnswer(); err != io.ErrUnexpectedEOF {
+		t.Fatalf("%q, %v: the cut must be visible", body, err)
+	}
+}
+
+func TestAbortHandlerIsNoCrash(t *testing.T) {
+	hook := func(context.Context, Crash) { t.Error("told of http.ErrAbortHandler") }
+	r := start(t, Options{ReplaceOnPanic: true, OnCrash: hook}, web(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/go" {
+			Go(r.Context(), func() { panic(http.ErrAbortHandler) })
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	for _, path := range []string{"/", "/go"} {
+		c := dial(t, r.Addr("web"))
+		c.send("GET", path, "")
+		c.wantEOF()
+	}
+	if n := len(r.gen.crashes); n != 0 {
+		t.Errorf("%d crashes, want none", n)
+	}
+}
+
+func TestIgnorePanic(t *testing.T) {
+	o := Options{
+		ReplaceOnPanic: true,
+		IgnorePanic:    func(v any) bool { return v == "mine" },
+		OnCrash:        func(context.Context, Crash) { t.Error("told of an ignored panic") },
+	}
+	r := start(t, o, web(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/go" {
+			Go(r.Context(), func() { panic("mine") })
+			return
+		}
+		panic("mine")
+	}))
+	c := dial(t, r.Addr("web"))
+	for _, path := range []string{"/", "/go"} {
+		res, body := c.get(path)
+		wantAnswer(t, res, body, 500, internalError, false)
+	}
+	if n := len(r.gen.crashes); n != 0 {
+		t.Errorf("%d crashes, want none", n)
+	}
+}
+
+func TestReplaceOnPanic(t *testing.T) {
+	r := start(t, Options{ReplaceOnPanic: true}, web(func(w http.ResponseWriter, r *http.Request) { panic(io.ErrNoProgress) }))
+	c := dial(t, r.Addr("web"))
+	res, body := c.get("/")
+	wantAnswer(t, res, body, 500, internalError, false)
+	<-r.gen.crashed
+	r.gen.end(upgrader.Crashed, time.Minute)
+	res, body = c.get("/")
+	wantAnswer(t, res, body, 500, internalError, true)
+	c.wantEOF()
+	if err := r.wait(t); !errors.Is(err, ErrCrashed) || !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+func TestGoPanic(t *testing.T) {
+	blocked := make(chan struct{})
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/crash":
+			var wg sync.WaitGroup
+			wg.Add(1)
+			Go(r.Context(), func() { defer wg.Done(); panic("boom") })
+			wg.Wait()
+			io.WriteString(w, "as if nothing had happened")
+		case "/slow":
+			<-blocked
+		}
+		hello(w, r)
+	}))
+	other, c := dial(t, r.Addr("web")), dial(t, r.Addr("web"))
+	other.send("GET", "/slow", "")
+	c.send("GET", "/crash", "")
+	<-r.gen.crashed
+	close(blocked)
+	res, body := other.answer()
+	wantAnswer(t, res, body, 200, "hello", false)
+	res, body = c.answer()
+	wantAnswer(t, res, body, 500, internalError, false)
+	var ce *upgrader.CrashError
+	if !errors.As(r.gen.crashes[0], &ce) || ce.Value != "boom" || len(ce.Stack) == 0 || ce.Request.RequestURI != "/crash" {
+		t.Errorf("crash %+v", r.gen.crashes[0])
+	}
+}
+
+// The handler returns at once: its answer waits for the goroutine, and is the
+// 500, on a connection that lives on.
+func TestGoPanicAfterHandler(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/crash" {
+			w.Header().Set("X-Half", "done")
+			Go(r.Context(), func() { time.Sleep(10 * time.Millisecond); panic("boom") })
+			return
+		}
+		hello(w, r)
+	}))
+	c := dial(t, r.Addr("web"))
+	res, body := c.get("/crash")
+	wantAnswer(t, res, body, 500, internalError, false)
+	if res.Header.Get("X-Half") != "" {
+		t.Error("headers of the failed answer were sent")
+	}
+	res, body = c.get("/")
+	wantAnswer(t, res, body, 200, "hello", false)
+}
+
+// The handler waits for what will never come: it is answered for, and released.
+func TestGoPanicHangingHandler(t *testing.T) {
+	ended := make(chan error, 1)
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Half", "done")
+		io.Copy(io.Discard, r.Body)
+		Go(r.Context(), func() { panic("boom") })
+		for r.Context().Err() == nil {
+			w.Header().Set("X-Busy", "yes") // a race with the answer, if it used this map
+		}
+		_, err := w.Write([]byte("late"))
+		ended <- err
+	}))
+	c := dial(t, r.Addr("web"))
+	c.send("POST", "/", "body")
+	res, body := c.answer()
+	wantAnswer(t, res, body, 500, internalError, true)
+	c.wantEOF()
+	if err := <-ended; err != errAnswered {
+		t.Errorf("a late write: %v", err)
+	}
+}
+
+func TestGoPanicHandlerReadingBody(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		Go(r.Context(), func() { panic("boom") })
+		io.Copy(io.Discard, r.Body) // which the client doesn't send
+	}))
+	c := dial(t, r.Addr("web"))
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nhalf")
+	res, body := c.answer()
+	wantAnswer(t, res, body, 500, internalError, true)
+	c.wantEOF()
+}
+
+func TestGoPanicAfterHalfAnAnswer(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "half")
+		w.(http.Flusher).Flush()
+		Go(r.Context(), func() { panic("boom") })
+	}))
+	c := dial(t, r.Addr("web"))
+	c.send("GET", "/", "")
+	if _, body, err := c.tryAnswer(); err != io.ErrUnexpectedEOF {
+		t.Fatalf("%q, %v: the cut must be visible", body, err)
+	}
+}
+
+// A connection that the application has taken is none of our business.
+func TestGoPanicHijacked(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		done := make(chan struct{})
+		Go(r.Context(), func() { defer close(done); panic("boom") })
+		<-done
+		defer c.Close()
+		io.WriteString(c, "still here")
+		if _, err := w.Write([]byte("x")); err != http.ErrHijacked {
+			t.Errorf("write after hijack: %v", err)
+		}
+	}))
+	c := dial(t, r.Addr("web"))
+	c.send("GET", "/", "")
+	if b, err := io.ReadAll(c.r); string(b) != "still here" || err != nil {
+		t.Fatalf("%q %v", b, err)
+	}
+	<-r.gen.crashed
+}
+
+func TestGoOfNoRequest(t *testing.T) {
+	r := start(t, Options{}, web(hello))
+	Go(t.Context(), func() { panic("boom") })
+	<-r.gen.crashed
+	Go(context.Background(), func() { panic("again") })
+	<-r.gen.crashed
+}
+
+// After its end a request can't be spoiled by goroutines that kept its context,
+// and neither can the next one on the same connection.
+func TestGoOfAnEndedRequest(t *testing.T) {
+	var kept context.Context
+	release := make(chan struct{})
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/first" {
+			kept = context.WithoutCancel(r.Context())
+		} else {
+			Go(kept, func() { panic("boom") })
+			<-release
+		}
+		hello(w, r)
+	}))
+	c := dial(t, r.Addr("web"))
+	c.get("/first")
+	c.send("GET", "/second", "")
+	<-r.gen.crashed
+	close(release)
+	res, body := c.answer()
+	wantAnswer(t, res, body, 200, "hello", false)
+}
+
+func TestErrorPage(t *testing.T) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bad" {
+			panic("page too")
+		}
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("Content-Length", "3") // a lie
+		w.WriteHeader(http.StatusTeapot)
+		io.WriteString(w, "<h1>sorry, "+r.Header.Get("X-Name")+r.URL.Query().Get("q")+"</h1>")
+	})
+	r := start(t, Options{ErrorPage: page}, web(func(w http.ResponseWriter, r *http.Request) { panic("boom") }))
+	c := dial(t, r.Addr("web"))
+	io.WriteString(c, "GET /?q=! HTTP/1.1\r\nHost: t\r\nX-Name: Ann\r\n\r\n")
+	res, body := c.answer()
+	wantAnswer(t, res, body, 500, "<h1>sorry, Ann!</h1>", false)
+	if ct := res.Header.Get("Content-Type"); ct != "text/html" {
+		t.Error(ct)
+	}
+	res, body = c.get("/bad")
+	wantAnswer(t, res, body, 500, internalError, false)
+}
+
+func TestOnCrashOnceForCrashes(t *testing.T) {
+	gen := newFake()
+	var mu sync.Mutex
+	told := 0
+	o := Options{Upgrader: upgrader.Plain(), OnCrash: func(context.Context, Crash) { mu.Lock(); told++; mu.Unlock() }}
+	r := startOn(t, t.Context(), gen, o, web(hello))
+	for range 20 {
+		Go(withServer{t.Context(), r.Server}, func() { panic("boom") })
+	}
+	for range 20 {
+		<-gen.crashed
+	}
+	r.hooks.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
+
+func TestCrashOverHTTP2(t *testing.T) {
+	started := make(chan struct{}, 10)
+	r := start(t, Options{}, secure(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Half", "done")
+		switch r.URL.Path {
+		case "/panic":
+			panic("boom")
+		case "/crash":
+			Go(r.Context(), func() { panic("boom") })
+		case "/hang":
+			Go(r.Context(), func() { panic("boom") })
+			<-r.Context().Done()
+			<-time.After(10 * time.Millisecond)
+		case "/half":
+			io.WriteString(w, "half")
+			w.(http.Flusher).Flush()
+			panic("boom")
+		case "/other":
+			started <- struct{}{}
+			time.Sleep(50 * time.Millisecond)
+			hello(w, r)
+		}
+	}))
+	hc := h2Client(t)
+	base := "https://" + r.Addr("web").String()
+	other := make(chan error, 1)
+	go func() {
+		res, err := hc.Get(base + "/other")
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+		}
+		other <- err
+	}()
+	<-started
+	for _, path := range []string{"/panic", "/crash", "/hang"} {
+		res, err := hc.Get(base + path)
+		if err != nil {
+			t.Fatal(path, err)
+		}
+		b, err := io.ReadAll(res.Body)
+		if res.ProtoMajor != 2 || res.StatusCode != 500 || string(b) != internalError || err != nil || res.Header.Get("X-Half") != "" {
+			t.Errorf("%s: %v %q %v", path, res.Status, b, err)
+		}
+	}
+	res, err := hc.Get(base + "/half")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); err == nil {
+		t.Errorf("half an answer, %q, must not look complete", b)
+	}
+	if err := <-other; err != nil {
+		t.Error("another stream:", err)
+	}
+}
+
+func TestConnsPanic(t *testing.T) {
+	told := make(chan Crash, 1)
+	o := Options{OnCrash: func(_ context.Context, c Crash) { told <- c }}
+	r := start(t, o, Conns("raw", func(ctx context.Context, c net.Conn) { panic("boom") }, "127.0.0.1:0"))
+	dial(t, r.Addr("raw")).wantEOF()
+	if c := <-told; c.Value != "boom" || c.Request != nil {
+		t.Errorf("%+v", c)
+	}
+	dial(t, r.Addr("raw")).wantEOF()
+	if n := r.panics.Load(); n < 1 {
+		t.Errorf("%d panics counted", n)
+	}
+}
+
+// secure is web with TLS and HTTP/2, with net/http's own test certificate.
+func secure(t *testing.T, h http.HandlerFunc) *Service {
+	ts := httptest.NewUnstartedServer(nil)
+	ts.StartTLS()
+	defer ts.Close()
+	hs := &http.Server{Handler: h, TLSConfig: ts.TLS.Clone()}
+	hs.TLSConfig.NextProtos = nil
+	return HTTP("web", hs, "127.0.0.1:0")
+}
