@@ -38,7 +38,9 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	addControlFlag(root)
 	root.AddCommand(
+		newRunCommand(),
 		newUpgradeCommand(),
+		newRestartCommand(),
 		newStatusCommand(),
 		newStopCommand(),
 		newEventsCommand(),

@@ -124,6 +124,9 @@ type Service struct {
 	// lines of it for outcomes and crash reports: "stderr", "all", "none".
 	// "": stderr.
 	Capture string
+	// WorkerPIDFile names a file that has the PID of the worker in it (the last one
+	// that got ready, of several). "": none.
+	WorkerPIDFile string
 	// OnCrash is a command that is run after each death and caught crash, with
 	// a control.Crash as JSON on its standard input. nil: none.
 	OnCrash []string

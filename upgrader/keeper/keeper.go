@@ -14,6 +14,7 @@ import (
 // actor is the goroutine which owns everything: the states of all services, and
 // what belongs to them. Everybody else sends it functions to run.
 type actor struct {
+	id       string // random: of this keeper
 	os       system
 	inbox    chan func()
 	done     chan struct{} // closed when every service has ended

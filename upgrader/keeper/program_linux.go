@@ -21,7 +21,7 @@ import (
 func prepare(conf *Service, args []string) (*program, error) {
 	command := conf.Command
 	if args != nil {
-		command = args
+		command = append([]string{command[0]}, args...)
 	}
 	path, err := find(command[0], conf.Directory)
 	if err != nil {
@@ -85,7 +85,7 @@ func isScript(path string) bool {
 
 // ours are variables that mean the keeper itself, or one process.
 var ours = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET",
-	"WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "TABLECLOTH_CONTROL", "TABLECLOTH_DETACHED"}
+	"WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID"}
 
 // environment is the keeper's, then the file's, then that of the configuration.
 func environment(conf *Service) ([]string, error) {
@@ -114,6 +114,22 @@ func environment(conf *Service) ([]string, error) {
 		}
 	}
 	return kept, nil
+}
+
+// unique leaves the last value of each variable: programs take the first.
+func unique(env []string) []string {
+	at := map[string]int{}
+	var out []string
+	for _, e := range env {
+		key, _, _ := strings.Cut(e, "=")
+		if i, ok := at[key]; ok {
+			out[i] = e
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, e)
+	}
+	return out
 }
 
 // parseEnvFile reads KEY=VALUE lines as systemd's EnvironmentFile= has them, but

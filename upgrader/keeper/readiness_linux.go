@@ -23,7 +23,7 @@ import (
 // and it would be in the program's log. What is always too busy to be found
 // asleep counts once it has had the socket in an epoll set for half a second.
 func watch(c child, p *probe, found func(string, bool), stop <-chan struct{}) {
-	w, _ := c.(*worker2)
+	w, _ := c.(*offspring)
 	switch p.mode {
 	case "fd":
 		go watchPipe(w.probed, found)

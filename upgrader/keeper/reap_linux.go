@@ -91,3 +91,9 @@ func children() []int {
 	}
 	return all
 }
+
+// marked reports whether a process descends from a worker of some keeper.
+func marked(pid int) bool {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return bytes.HasPrefix(env, []byte(markerKey+"=")) || bytes.Contains(env, []byte("\x00"+markerKey+"="))
+}

@@ -465,6 +465,11 @@ func (s *service) tell(e control.Event) {
 	}
 }
 
+// marker tells the descendants of one process from all others.
+func (s *service) marker(p *process) string {
+	return fmt.Sprintf("%s.%s.%d", s.a.id, s.conf.Name, p.proc)
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func last(lines []string, n int) []string {

@@ -23,6 +23,7 @@ import (
 type socket struct {
 	fd     int
 	name   string // in LISTEN_FDNAMES
+	label  string // "NAME=", if it was given a name
 	listen string // "network:address" as bound; "": not a listening socket
 	path   string // to be removed in the end; "": none
 	inode  uint64
@@ -52,6 +53,9 @@ func bind(a address) (*socket, error) {
 	s, err := hold(fd, sd.NameOf(a.key()))
 	if err != nil {
 		return nil, err
+	}
+	if a.name != "" {
+		s.label = a.name + "="
 	}
 	s.listen, s.path = bound.Network()+":"+bound.String(), path
 	if err := a.own(path); err != nil {
@@ -270,4 +274,9 @@ func (s *socket) fits(a address) bool {
 		want = strings.Replace(want, "udp"+n+":", "udp:", 1)
 	}
 	return s.listen == want || s.listen == strings.Replace(want, "[::]", "0.0.0.0", 1)
+}
+
+func hasPort(a address, port int) bool {
+	_, p, err := net.SplitHostPort(a.addr)
+	return err == nil && p == strconv.Itoa(port)
 }

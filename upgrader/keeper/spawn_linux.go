@@ -53,18 +53,17 @@ func (h *host) forks() {
 }
 
 // worker is a process that was started: the leader of a session of its own.
-type worker2 struct {
+type offspring struct {
 	handle *proc.Handle
 	tail   *tail
 	probed *os.File // read end of the readiness pipe; nil: none
 }
 
-func (w *worker2) PID() int { return w.handle.PID() }
+func (w *offspring) PID() int { return w.handle.PID() }
 
-// Signal goes to the process, or with SIGKILL to its whole group.
-func (w *worker2) Signal(sig syscall.Signal) error { return w.handle.Kill(sig) }
+func (w *offspring) Signal(sig syscall.Signal) error { return w.handle.Kill(sig) }
 
-func (w *worker2) Output() []string { return w.tail.lines() }
+func (w *offspring) Output() []string { return w.tail.lines() }
 
 // start does the blocking part of a start elsewhere.
 func (h *host) start(l *launch) {
@@ -105,7 +104,7 @@ func (h *host) launch(l *launch) error {
 		t.close()
 		return err
 	}
-	w := &worker2{handle: handle, tail: t, probed: probed}
+	w := &offspring{handle: handle, tail: t, probed: probed}
 	failed := c.Wait()
 	if failed == nil {
 		l.started(w)
@@ -130,7 +129,7 @@ func (h *host) spec(l *launch) (*chain.Spec, error) {
 	if l.program.pinned != nil {
 		s.Pinned = int(l.program.pinned.Fd())
 	}
-	s.Env = append(append(s.Env, l.program.env...), l.env...)
+	s.Env = unique(append(append(s.Env, l.program.env...), l.env...))
 	if len(l.sockets) > 0 {
 		var names []string
 		for _, k := range l.sockets {
@@ -203,7 +202,7 @@ func (h *host) fork(spec *chain.Spec, mark string) (*chain.Child, error) {
 //  2. what is left of its group is killed;
 //  3. it is waited for;
 //  4. what has escaped from the group is killed.
-func (h *host) await(w *worker2, mark string, failed error, ended func(end)) {
+func (h *host) await(w *offspring, mark string, failed error, ended func(end)) {
 	<-w.handle.Done()
 	pid := w.PID()
 	unix.Kill(-pid, unix.SIGKILL)

@@ -1,0 +1,272 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// backend is what the control socket is a door to.
+type backend struct{ a *actor }
+
+var _ control.Backend = backend{}
+
+func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+	if r.ID == "" {
+		r.ID = control.NewID()
+	}
+	if r.Trigger == "" {
+		r.Trigger = string(byControl)
+	}
+	b.a.outcomes.Begin(r.ID)
+	names, err := b.names(r.Service)
+	o := control.Outcome{ID: r.ID, Service: r.Service, Trigger: r.Trigger, Result: control.Refused, At: time.Now()}
+	if err != nil {
+		o.Reason = err.Error()
+	}
+	for _, name := range names { // one after the other, up to the first that fails
+		r.Service = name
+		if o = b.upgrade(ctx, r); o.Result != control.Ready {
+			break
+		}
+	}
+	b.a.outcomes.Finish(o)
+	return o
+}
+
+// names are the services that a request means.
+func (b backend) names(name string) ([]string, error) {
+	var all []string
+	for _, s := range b.a.services {
+		if name == "" || name == s.conf.Name {
+			all = append(all, s.conf.Name)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no service is called %q", name)
+	}
+	return all, nil
+}
+
+func (b backend) upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+	gone := control.Outcome{ID: r.ID, Service: r.Service, Trigger: r.Trigger, Result: control.Refused, Reason: "the keeper has ended", At: time.Now()}
+	done := make(chan control.Outcome, 1)
+	var s *service
+	var id int
+	if !b.a.ask(func() {
+		s = b.a.service(r.Service)
+		id = s.request(r, trigger(r.Trigger), &waiter{id: r.ID, trigger: r.Trigger, done: func(o control.Outcome) { done <- o }})
+	}) {
+		return gone
+	}
+	select {
+	case o := <-done:
+		return o
+	case <-ctx.Done():
+		b.a.post(func() { s.feed(event{kind: evCancel, request: id}) })
+	case <-b.a.done:
+	}
+	select {
+	case o := <-done:
+		return o
+	case <-b.a.done:
+		select {
+		case o := <-done:
+			return o
+		default:
+			return gone
+		}
+	}
+}
+
+func (b backend) Outcome(ctx context.Context, id string) (control.Outcome, bool) {
+	return b.a.outcomes.Wait(ctx, id)
+}
+
+func (b backend) Stop(_ context.Context, r control.StopRequest) error {
+	if _, err := b.names(r.Service); err != nil {
+		return err
+	}
+	b.a.ask(func() { b.a.stop(r.Service, r.Now) })
+	return nil
+}
+
+// Live: the actor answers.
+func (b backend) Live() bool {
+	return b.a.ask(func() {})
+}
+
+// Ready: every service has a worker that serves.
+func (b backend) Ready() bool {
+	ok := false
+	b.a.ask(func() {
+		ok = !b.a.stopping
+		for _, s := range b.a.services {
+			ok = ok && s.serves()
+		}
+	})
+	return ok
+}
+
+func (s *service) serves() bool {
+	if s.state.phase != running && s.state.phase != paused {
+		return false
+	}
+	for i := range s.state.policy.workers {
+		w := s.state.acting(i)
+		if w == nil {
+			continue
+		}
+		if p := s.procs[w.proc]; p != nil && (p.status == nil || !p.status.Unready) {
+			return true
+		}
+	}
+	return false
+}
+
+// Status asks the actor for what it knows, and /proc for the rest.
+func (b backend) Status() control.Status {
+	st := control.Status{Version: control.Version, Mode: "kept",
+		Keeper: &control.Process{PID: os.Getpid(), Started: b.a.started, Binary: ownPath()}}
+	b.a.ask(func() {
+		for _, s := range b.a.services {
+			st.Services = append(st.Services, s.describe())
+		}
+	})
+	measure(st.Keeper)
+	for i := range st.Services {
+		for j := range st.Services[i].Generations {
+			for k := range st.Services[i].Generations[j].Workers {
+				measure(&st.Services[i].Generations[j].Workers[k].Process)
+			}
+		}
+	}
+	return st
+}
+
+// measure fills in what /proc tells of a process.
+func measure(p *control.Process) {
+	if p.PID == 0 {
+		return
+	}
+	if m, err := proc.MemoryOf(p.PID); err == nil {
+		p.Memory = m.PSS
+		if p.Memory == 0 {
+			p.Memory = m.RSS
+		}
+	}
+	if cpu, err := proc.CPU(p.PID); err == nil {
+		p.CPU = cpu.Seconds()
+	}
+}
+
+func ownPath() string {
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return strings.TrimSuffix(path, " (deleted)")
+}
+
+func (s *service) describe() control.Service {
+	d := control.Service{Name: s.conf.Name, State: s.what(), Generation: s.current, LastOutcome: s.outcome, LastCrash: s.crash,
+		Crashes: len(s.state.deaths), Restarts: s.restarts, Upgrades: s.upgrades, Notes: append([]string(nil), s.notes...)}
+	for _, k := range s.sockets {
+		d.Listen = append(d.Listen, k.label+k.listen)
+	}
+	if d.State == control.GaveUp || s.state.waiting {
+		at := s.retryAt
+		d.RetryAt = &at
+	}
+	for _, g := range s.state.generations {
+		d.Generations = append(d.Generations, s.describeGeneration(g))
+	}
+	if p := s.programs[s.state.good]; p != nil && p.script {
+		d.Notes = append(d.Notes, p.path+" is a script: a restart after a death runs what is there then, as only binaries can be pinned")
+	}
+	return d
+}
+
+// what a service is doing, as a whole.
+func (s *service) what() control.State {
+	switch s.state.phase {
+	case paused:
+		return control.GaveUp
+	case stopping, ended:
+		return control.Stopping
+	}
+	for i := range s.state.policy.workers {
+		if s.state.acting(i) != nil {
+			return control.Serving
+		}
+	}
+	if len(s.state.generations) == 0 {
+		return control.Down
+	}
+	return control.Starting
+}
+
+func (s *service) describeGeneration(g generation) control.Generation {
+	d := control.Generation{Number: g.number, Confirmed: true}
+	for _, w := range g.workers {
+		p := s.procs[w.proc]
+		if p == nil {
+			continue
+		}
+		cw := control.Worker{Index: w.index, State: lifeState(w.life, s.state.phase), Status: p.words,
+			Process: control.Process{PID: p.pid(), Started: p.started, Build: p.build}}
+		if p.program != nil {
+			cw.Binary, cw.Changed = p.program.path, p.program.changed()
+		}
+		if p.status != nil {
+			cw.Conns = p.status.Conns
+			d.Holdouts = append(d.Holdouts, p.status.Holdouts...)
+			if p.status.Text != "" {
+				cw.Status = p.status.Text
+			}
+		}
+		d.State = cw.State
+		d.Confirmed = d.Confirmed && p.confirmed
+		if p.readyBy != "" {
+			d.ReadyBy = p.readyBy
+		}
+		if !p.deadline.IsZero() {
+			at := p.deadline
+			d.Deadline = &at
+		}
+		d.Workers = append(d.Workers, cw)
+	}
+	return d
+}
+
+func lifeState(l life, p phase) control.State {
+	switch {
+	case l == starting, l == ready:
+		return control.Starting
+	case l == serving:
+		return control.Serving
+	case p == stopping:
+		return control.Stopping
+	}
+	return control.Draining
+}
+
+// changed reports whether what lies at the program's path is another file now.
+func (p *program) changed() bool {
+	if p.pinned == nil {
+		return false
+	}
+	was, err := p.pinned.Stat()
+	if err != nil {
+		return false
+	}
+	is, err := os.Stat(p.path)
+	return err != nil || !os.SameFile(was, is)
+}

@@ -1,0 +1,160 @@
+package keeper
+
+import (
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+// messenger is the line to one worker.
+type messenger struct {
+	conn  *kept.Conn
+	queue chan kept.Message
+}
+
+const (
+	lineQueue   = 64
+	lineTimeout = 5 * time.Second
+)
+
+func newMessenger(c *kept.Conn) *messenger {
+	m := &messenger{conn: c, queue: make(chan kept.Message, lineQueue)}
+	go m.write()
+	return m
+}
+
+func (m *messenger) write() {
+	defer m.conn.Close()
+	for msg := range m.queue {
+		m.conn.Link().SetWriteDeadline(time.Now().Add(lineTimeout))
+		if m.conn.Send(msg) != nil {
+			break
+		}
+	}
+	for range m.queue {
+	}
+}
+
+// Send is for the actor alone, as is Close. A worker that doesn't read loses
+// messages, and is found out by its timeouts.
+func (m *messenger) Send(msg kept.Message) {
+	select {
+	case m.queue <- msg:
+	default:
+	}
+}
+
+func (m *messenger) Close() { close(m.queue) }
+
+// listenLines makes the socket which workers with this library connect to.
+func listenLines(id string) (*net.UnixListener, error) {
+	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: "@tablecloth/keeper/" + id, Net: "unixpacket"})
+}
+
+func (a *actor) acceptLines(ln *net.UnixListener) {
+	for {
+		c, err := ln.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go a.hearLine(c)
+	}
+}
+
+// hearLine is one worker's line, if the caller is one.
+func (a *actor) hearLine(uc *net.UnixConn) {
+	pid := peerPID(uc)
+	c := kept.New(link.From(uc, false))
+	var s *service
+	var p *process
+	accepted := a.meet(pid, func(ms *service, mp *process) bool {
+		if mp.line != nil {
+			return false
+		}
+		s, p = ms, mp
+		p.line = newMessenger(c)
+		return true
+	})
+	if !accepted {
+		c.Close()
+		return
+	}
+	for {
+		m, files, err := c.Recv()
+		if err != nil {
+			a.post(func() { s.hungUp(p) })
+			return
+		}
+		heard := a.post(func() {
+			if s.procs[p.proc] == p && p.line != nil {
+				s.heard(p, m, files)
+			}
+		})
+		if !heard {
+			return
+		}
+	}
+}
+
+// meet finds the worker of a PID. It may have been forked, but not be known to
+// the actor yet.
+func (a *actor) meet(pid int, f func(*service, *process) bool) bool {
+	for range 50 {
+		found, ok := false, false
+		if !a.ask(func() {
+			if s, p := a.process(pid); p != nil {
+				found, ok = true, f(s, p)
+			}
+		}) {
+			return false
+		}
+		if found {
+			return ok
+		}
+		if unix.Kill(pid, 0) != nil {
+			return false
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return false
+}
+
+func peerPID(c *net.UnixConn) int {
+	pid := 0
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+				pid = int(cred.Pid)
+			}
+		})
+	}
+	return pid
+}
+
+// hungUp: the worker closed its line, or ended.
+func (s *service) hungUp(p *process) {
+	if s.procs[p.proc] == p && p.line != nil {
+		p.line.Close()
+		p.line = nil
+	}
+}
+
+// hearNotices receives what workers say by sd_notify.
+func (a *actor) hearNotices(r *sd.Receiver) {
+	for {
+		m, err := r.Recv()
+		if err != nil {
+			return
+		}
+		a.meet(m.PID, func(s *service, p *process) bool {
+			s.notified(p, m)
+			return true
+		})
+		m.Done()
+	}
+}

@@ -1,0 +1,455 @@
+package keeper
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
+
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/pidfile"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+// Run keeps the services until they have ended: because they were stopped (ctx
+// is done, SIGTERM, SIGINT, the control socket), or because the restart policy
+// lets them end. It is for a process that does nothing else: it takes the
+// process's signals, reaps all its children, and may be called once.
+//
+// The error is an *ExitError if the last program that ended did so with a status
+// other than 0, or an *Error if the keeper could not start.
+func Run(ctx context.Context, c Config) error {
+	if c.Log == nil {
+		c.Log = logrus.StandardLogger()
+	}
+	k := &keeper{conf: &c}
+	defer k.close()
+	if err := k.open(); err != nil {
+		return err
+	}
+	return k.run(ctx)
+}
+
+// keeper is what Run has made, in the order in which it was made.
+type keeper struct {
+	conf     *Config
+	actor    *actor
+	host     *host
+	herald   *herald
+	receiver *sd.Receiver
+	lines    *net.UnixListener
+	control  *control.Listener
+	server   *control.Server
+	pidfile  *pidfile.File
+	workers  map[string]*pidfile.File // by service
+	manager  sd.Environment
+	signals  chan os.Signal
+}
+
+// open makes everything that can fail before the first process is started.
+func (k *keeper) open() error {
+	// Caught, not ignored: the workers would inherit that. Whoever reads our
+	// output may go away.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	k.signals = make(chan os.Signal, 32)
+	signal.Notify(k.signals, k.conf.listenTo()...)
+	if err := k.conf.fill(); err != nil {
+		return err
+	}
+	k.manager = sd.Take()
+	passed, err := k.manager.Sockets()
+	if err != nil {
+		return &Error{Err: err}
+	}
+	notifier, err := k.manager.Notifier()
+	if err != nil {
+		return &Error{Err: err}
+	}
+	if k.pidfile, err = acquire(k.conf.PIDFile); err != nil {
+		return err
+	}
+	k.workers = map[string]*pidfile.File{}
+	for _, s := range k.conf.Services {
+		if k.workers[s.Name], err = acquire(s.WorkerPIDFile); err != nil {
+			return err
+		}
+	}
+	k.herald = newHerald(notifier, k.workers, k.conf.Log)
+	id := strings.ToLower(rand.Text())
+	if k.host, err = newHost(id); err != nil {
+		return &Error{Err: err}
+	}
+	if k.receiver, err = sd.NewReceiver(""); err != nil {
+		return &Error{Err: err}
+	}
+	if k.lines, err = listenLines(id); err != nil {
+		return &Error{Err: err}
+	}
+	k.actor = newActor(k.host.system(k.herald), k.conf.Log)
+	k.actor.id, k.actor.onReady = id, k.conf.Ready
+	if err := k.openSockets(passed); err != nil {
+		return err
+	}
+	if err := k.openControl(); err != nil {
+		return err
+	}
+	if k.pidfile != nil {
+		if err := k.pidfile.Write(os.Getpid()); err != nil {
+			return &Error{Err: err}
+		}
+	}
+	return nil
+}
+
+func acquire(path string) (*pidfile.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := pidfile.Acquire(path)
+	var held *pidfile.HeldError
+	if errors.As(err, &held) {
+		return nil, hinted(err, held.Hint())
+	}
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	return f, nil
+}
+
+// openSockets binds what the service manager hasn't passed.
+func (k *keeper) openSockets(passed []sd.Socket) error {
+	inherited, err := restore(passed)
+	if err != nil {
+		return &Error{Err: err}
+	}
+	var fresh []*socket
+	for i := range k.conf.Services {
+		c := &k.conf.Services[i]
+		var sockets []*socket
+		for _, l := range c.Listen {
+			a, err := parseAddress(l)
+			if err != nil {
+				return &Error{Err: err}
+			}
+			s, rest := take(inherited, a)
+			if inherited = rest; s == nil {
+				if s, err = k.bind(a); err != nil {
+					return err
+				}
+				fresh = append(fresh, s)
+			}
+			sockets = append(sockets, s)
+		}
+		k.actor.services = append(k.actor.services, newService(k.actor, c, sockets))
+	}
+	if first := k.actor.services[0]; len(inherited) > 0 { // nobody has asked for them by name
+		first.sockets = append(first.sockets, inherited...)
+	}
+	if len(fresh) > 0 {
+		k.herald.announce(notice{kind: "store", store: fresh})
+	}
+	for _, s := range k.actor.services {
+		s.env = k.environment(s.conf)
+	}
+	return nil
+}
+
+func take(from []*socket, a address) (*socket, []*socket) {
+	for i, s := range from {
+		if s.fits(a) {
+			return s, append(append([]*socket(nil), from[:i]...), from[i+1:]...)
+		}
+	}
+	return nil, from
+}
+
+// rebindFor is how long a keeper waits for the workers of one that was killed:
+// they let go of the sockets at once, or when they have ended.
+const rebindFor = DefaultKillTimeout
+
+// bind waits while an orphaned worker of a keeper that was killed has the
+// address.
+func (k *keeper) bind(a address) (*socket, error) {
+	deadline, told := time.Now().Add(rebindFor), false
+	for {
+		s, err := bind(a)
+		if err == nil {
+			return s, nil
+		}
+		pid := 0
+		if errors.Is(err, syscall.EADDRINUSE) {
+			pid = orphan(a)
+		}
+		if pid == 0 || time.Now().After(deadline) {
+			return nil, err
+		}
+		if !told {
+			told = true
+			k.conf.Log.WithField("pid", pid).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
+		}
+		select {
+		case sig := <-k.signals:
+			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+				return nil, err
+			}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// environment is what every worker of a service has beside its program's.
+func (k *keeper) environment(c *Service) []string {
+	env := []string{
+		"NOTIFY_SOCKET=" + k.receiver.Address(),
+		kept.Env + "=" + k.lines.Addr().String(),
+	}
+	if c.Watchdog > 0 {
+		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", c.Watchdog.Microseconds()))
+	}
+	return env
+}
+
+func (k *keeper) openControl() error {
+	path := k.conf.Control
+	if path == "none" {
+		return nil
+	}
+	if path == "" {
+		var err error
+		if path, err = control.Place(k.conf.Services[0].Name); err != nil {
+			k.conf.Log.WithError(err).Warn("no control socket")
+			return nil
+		}
+		if path == "" {
+			k.conf.Log.Warn("no place for a control socket: name one with --control")
+			return nil
+		}
+	}
+	ln, err := control.Listen(path, control.ListenOptions{Group: k.conf.ControlGroup})
+	if err != nil {
+		return err
+	}
+	k.control = ln
+	k.server = &control.Server{Backend: backend{k.actor}, Events: k.actor.events}
+	return nil
+}
+
+// run is the keeper at work.
+func (k *keeper) run(ctx context.Context) error {
+	go k.actor.acceptLines(k.lines)
+	go k.actor.hearNotices(k.receiver)
+	go k.obeySignals(ctx)
+	if k.server != nil {
+		go k.server.Serve(k.control)
+	}
+	if every, err := k.manager.Watchdog(); err == nil && every > 0 {
+		go k.actor.pet(every / 2)
+	}
+	k.actor.run()
+	return k.verdict()
+}
+
+func (k *keeper) obeySignals(ctx context.Context) {
+	interrupts := 0
+	for {
+		select {
+		case <-k.actor.done:
+			return
+		case <-ctx.Done():
+			k.actor.post(func() { k.actor.stop("", false) })
+			ctx = context.Background()
+		case sig := <-k.signals:
+			if sig == syscall.SIGINT {
+				interrupts++
+			}
+			if interrupts > 1 && term.IsTerminal(0) { // somebody sits there, and has no patience
+				k.actor.post(func() { k.actor.stop("", true) })
+				continue
+			}
+			k.obey(sig.(syscall.Signal))
+		}
+	}
+}
+
+func (k *keeper) obey(sig syscall.Signal) {
+	k.actor.post(func() {
+		switch sig {
+		case syscall.SIGTERM, syscall.SIGINT:
+			k.actor.stop("", false)
+		case syscall.SIGHUP:
+			for _, s := range k.actor.services {
+				s.request(control.UpgradeRequest{}, bySignal, nil)
+			}
+		default:
+			k.actor.forward(sig)
+		}
+	})
+}
+
+// listenTo are the signals that mean something to a keeper.
+func (c *Config) listenTo() []os.Signal {
+	all := []os.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT}
+	if c.Forward == nil {
+		return append(all, syscall.SIGUSR1, syscall.SIGWINCH, syscall.SIGQUIT)
+	}
+	return append(all, c.Forward...)
+}
+
+// verdict is what the last program ended with.
+func (k *keeper) verdict() error {
+	var worst error
+	for _, s := range k.actor.services {
+		e := s.lastEnd
+		if e.clean() || s.neverStarted() {
+			continue
+		}
+		x := &ExitError{Code: e.code(), Reason: s.conf.Name + ": " + e.String()}
+		if e.failed == nil && e.status.Signaled() {
+			x.Signal = e.status.Signal()
+		}
+		worst = x
+	}
+	return worst
+}
+
+func (s *service) neverStarted() bool { return s.state.lastProc == 0 }
+
+// close takes down, in the reverse order, what open has made.
+func (k *keeper) close() {
+	if k.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		k.server.Shutdown(ctx) // those who wait get their answers
+		cancel()
+		k.server.Close()
+	}
+	if k.control != nil {
+		k.control.Remove()
+		k.control.Close()
+	}
+	if k.lines != nil {
+		k.lines.Close()
+	}
+	if k.receiver != nil {
+		k.receiver.Close()
+	}
+	if k.actor != nil {
+		for _, s := range k.actor.services {
+			for _, l := range s.sockets {
+				l.close(true)
+			}
+		}
+	}
+	if k.herald != nil {
+		k.herald.end()
+	}
+	for _, f := range append(slices.Collect(maps.Values(k.workers)), k.pidfile) {
+		if f != nil {
+			f.Remove()
+			f.Close()
+		}
+	}
+	signal.Stop(k.signals)
+}
+
+// fill checks the configuration, and puts the defaults in.
+func (c *Config) fill() error {
+	if len(c.Services) == 0 {
+		return &Error{Err: errors.New("no service")}
+	}
+	c.Services = append([]Service(nil), c.Services...)
+	names := map[string]bool{}
+	for i := range c.Services {
+		s := &c.Services[i]
+		if err := s.fill(); err != nil {
+			return err
+		}
+		if names[s.Name] {
+			return &Error{Err: fmt.Errorf("two services are called %s", s.Name)}
+		}
+		names[s.Name] = true
+	}
+	return nil
+}
+
+func (c *Service) fill() error {
+	if len(c.Command) == 0 || c.Command[0] == "" {
+		return &Error{Err: errors.New("no program")}
+	}
+	if c.Name == "" {
+		c.Name = filepath.Base(c.Command[0])
+	}
+	c.Workers = max(c.Workers, 1)
+	defaults(&c.MaxDraining, DefaultMaxDraining)
+	defaults(&c.MaxDeaths, DefaultMaxDeaths)
+	defaults(&c.ReadyTimeout, DefaultReadyTimeout)
+	defaults(&c.KillTimeout, DefaultKillTimeout)
+	defaults(&c.StopTimeout, DefaultStopTimeout)
+	defaults(&c.DeathWindow, DefaultDeathWindow)
+	defaults(&c.GiveUpPause, DefaultGiveUpPause)
+	defaults(&c.Restart, RestartAlways)
+	defaults(&c.GiveUp, GiveUpPause)
+	defaults(&c.Ready, DefaultReady)
+	defaults(&c.Capture, DefaultCapture)
+	if err := c.check(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func defaults[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c *Service) check() error {
+	switch c.Restart {
+	case RestartAlways, RestartOnFailure, RestartNever:
+	default:
+		return &Error{Err: fmt.Errorf("restart %q: always, on-failure or no", c.Restart)}
+	}
+	switch c.GiveUp {
+	case GiveUpPause, GiveUpExit:
+	default:
+		return &Error{Err: fmt.Errorf("give up %q: pause or exit", c.GiveUp)}
+	}
+	switch c.Capture {
+	case "stderr", "all", "none":
+	default:
+		return &Error{Err: fmt.Errorf("capture %q: stderr, all or none", c.Capture)}
+	}
+	if _, _, err := parseReady(c.Ready); err != nil {
+		return err
+	}
+	if _, err := parseLimits(c.Limits); err != nil {
+		return &Error{Err: err}
+	}
+	if c.User != "" || c.Group != "" {
+		if _, err := lookup(c.User, c.Group); err != nil {
+			return err
+		}
+		if os.Getuid() != 0 {
+			return hinted(errors.New("another user or group can be had by root only"), "start the keeper as root, or as that user")
+		}
+	}
+	for _, l := range c.Listen {
+		if _, err := parseAddress(l); err != nil {
+			return &Error{Err: err}
+		}
+	}
+	return nil
+}
