@@ -118,7 +118,17 @@ func (l *life) served() {
 		<-u.succession.predecessorDone()
 		u.post(func(l *life) { l.pred, l.before = false, nil; l.proceed() })
 	}()
+	for _, w := range l.next {
+		l.hurry(w)
+	}
 	l.proceed()
+}
+
+// hurry ends the predecessor's drain for one who can't wait for it.
+func (l *life) hurry(w *waiter) {
+	if w.Now && l.pred && l.phase == serving {
+		l.u.succession.hurry()
+	}
 }
 
 // trigger takes a request for an upgrade.
@@ -131,9 +141,7 @@ func (l *life) trigger(w *waiter) {
 		l.forward(w)
 	default:
 		l.next = append(l.next, w)
-		if w.Now && l.pred && l.phase == serving {
-			l.u.succession.hurry()
-		}
+		l.hurry(w)
 		l.proceed()
 	}
 }

@@ -44,7 +44,7 @@ type settings struct {
 	GiveUpPause int    // milliseconds
 	Misbehave   string // see impersonateService
 	Step        string // at which step
-	StepDo      string // "kill" itself, "stop" itself, "killparent", "stopparent"
+	StepDo      string // "kill" or "stop" itself, "term" the one in the PID file
 	StepGen     int    // in which generation; 0: any
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -90,10 +91,11 @@ func takeStep(what string) {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "stop":
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-	case "killparent":
-		syscall.Kill(os.Getppid(), syscall.SIGKILL)
-	case "stopparent":
-		syscall.Kill(os.Getppid(), syscall.SIGSTOP)
+	case "term": // the generation that the PID file names
+		s, _ := readSettings(os.Getenv(envSettings))
+		if pid, err := pidfile.Read(s.PIDFile); err == nil {
+			syscall.Kill(pid, syscall.SIGTERM)
+		}
 	}
 }
 
@@ -121,17 +123,14 @@ func serveLines(u *Upgrader, s settings) error {
 	for {
 		<-u.Exit()
 		d := u.Drain()
+		if s.Misbehave == "deaf" {
+			select {}
+		}
 		served := make(chan struct{})
 		go func() { conns.Wait(); close(served) }()
-		if s.Misbehave == "deaf" {
-			served = nil
-		}
 		select {
 		case <-served:
 		case <-d.Expired:
-			if s.Misbehave == "deaf" {
-				select {}
-			}
 		case <-d.Resumed:
 			continue
 		}
@@ -268,7 +267,7 @@ func (s *service) run() {
 	cmd := exec.Command(s.bin)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), impersonate+"=service", envSettings+"="+filepath.Join(s.dir, "settings"),
-		envControl+"="+s.control, "NOTIFY_SOCKET="+s.notify.Address())
+		envControl+"="+s.control, "NOTIFY_SOCKET="+s.notify.Address(), "GORACE=atexit_sleep_ms=0")
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -456,4 +455,9 @@ func (s *service) pidInFile() int {
 	var pid int
 	fmt.Sscan(string(b), &pid)
 	return pid
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

@@ -39,7 +39,7 @@ func TestBadBinariesNeverTakeOver(t *testing.T) {
 			first := s.who(n, addr)
 			if what == "hang" || what == "hang before New" {
 				// Only the old generation's own setting counts.
-				s.change(func(set *settings) { set.Ready = 300 })
+				s.change(func(set *settings) { set.Ready = 3000 })
 				s.mustUpgrade()
 				first = s.who(n, addr)
 			}

@@ -159,9 +159,9 @@ func (u *Upgrader) ready() error {
 		return err
 	}
 	u.acts.Store(true)
-	u.succession.acting()
 	u.Event(control.Event{Kind: control.EventReady})
 	u.ask((*life).served)
+	u.succession.acting()
 	return nil
 }
 

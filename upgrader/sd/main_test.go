@@ -132,7 +132,7 @@ func self(t *testing.T, role string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), "SD_TEST_ROLE="+role)
+	cmd.Env = append(os.Environ(), "SD_TEST_ROLE="+role, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -22,7 +22,7 @@ type sender struct{ *socket }
 type socket struct {
 	mu sync.RWMutex // held for reading while fd is in use
 	fd int          // -1: closed
-	to *unix.SockaddrUnix
+	to string
 
 	timeout time.Duration
 }
@@ -43,7 +43,7 @@ func newSender(address string, timeout time.Duration) (sender, error) {
 		unix.Close(fd)
 		return sender{}, os.NewSyscallError("setsockopt", err)
 	}
-	return sender{&socket{fd: fd, to: &unix.SockaddrUnix{Name: address}, timeout: timeout}}, nil
+	return sender{&socket{fd: fd, to: address, timeout: timeout}}, nil
 }
 
 func (s *socket) send(data []byte, files []int) error {
@@ -56,8 +56,9 @@ func (s *socket) send(data []byte, files []int) error {
 	if len(files) > 0 {
 		oob = unix.UnixRights(files...)
 	}
+	to := &unix.SockaddrUnix{Name: s.to} // one for each call: Sendmsg writes into it
 	for {
-		err := unix.Sendmsg(s.fd, data, oob, s.to, sendFlags)
+		err := unix.Sendmsg(s.fd, data, oob, to, sendFlags)
 		switch err {
 		case unix.EINTR:
 		case unix.EAGAIN:
