@@ -59,7 +59,7 @@ func start(t *testing.T, role, path string, lock *os.File, env ...string) *proce
 	exe, err := os.Executable()
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(append(os.Environ(), "PIDFILE_TEST_ROLE="+role, "PIDFILE_TEST_PATH="+path), env...)
+	cmd.Env = append(append(os.Environ(), "PIDFILE_TEST_ROLE="+role, "PIDFILE_TEST_PATH="+path, "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Stderr = os.Stderr
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}
