@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package upgrader
 
@@ -90,7 +90,7 @@ func takeStep(what string) {
 	case "kill":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "stop":
-		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		stopSelf()
 	case "term": // the generation that the PID file names
 		s, _ := readSettings(os.Getenv(envSettings))
 		if pid, err := pidfile.Read(s.PIDFile); err == nil {

@@ -394,7 +394,7 @@ func (s *service) died(p *process, e end) {
 		return
 	}
 	change, unexpected := s.state.changes(g), w.life == serving || !w.committed && !w.unwanted && w.life != draining
-	if _, known := s.failures[p.generation]; !known && w.life <= ready {
+	if _, known := s.failures[p.generation]; !known && !w.committed && !w.unwanted && w.life != draining {
 		s.failures[p.generation] = failure{end: e, pid: p.pid(), hint: s.hint(e)}
 	}
 	switch {

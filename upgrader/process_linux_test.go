@@ -1,6 +1,7 @@
 package upgrader
 
 import (
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -24,4 +25,12 @@ func waitFor(pid int) (status syscall.WaitStatus, err error) {
 			return status, err
 		}
 	}
+}
+
+// stopSelf stops this process before it returns: a signal to the process as a
+// whole may be taken by another thread, some time later.
+func stopSelf() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }

@@ -1,0 +1,404 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// world is an operating system whose processes do what the test says.
+type world struct {
+	t        *testing.T
+	a        *actor
+	mu       sync.Mutex
+	disk     string // what prepare finds; "": nothing
+	prepared int
+	children []*fakeChild
+	notices  []notice
+	reports  []string
+	fate     func(c *fakeChild) // what each process does when it has been started
+}
+
+type fakeChild struct {
+	w       *world
+	l       *launch
+	pid     int
+	program string
+	signals []syscall.Signal
+	deaf    bool // ignores SIGTERM
+	dead    bool
+	at      time.Time
+}
+
+func (c *fakeChild) PID() int         { return c.pid }
+func (c *fakeChild) Output() []string { return []string{"last words of " + c.program} }
+
+func (c *fakeChild) Signal(sig syscall.Signal) error {
+	c.w.mu.Lock()
+	c.signals = append(c.signals, sig)
+	deaf := c.deaf
+	c.w.mu.Unlock()
+	switch {
+	case sig == syscall.SIGKILL:
+		c.die(syscall.WaitStatus(syscall.SIGKILL))
+	case sig == syscall.SIGTERM && !deaf:
+		c.die(0)
+	}
+	return nil
+}
+
+func (c *fakeChild) die(status syscall.WaitStatus) {
+	c.w.mu.Lock()
+	was := c.dead
+	c.dead = true
+	c.w.mu.Unlock()
+	if !was {
+		go c.l.ended(end{status: status, output: c.Output()})
+	}
+}
+
+func (c *fakeChild) isDead() bool {
+	synctest.Wait()
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.dead
+}
+
+func (c *fakeChild) ready() {
+	s, p := c.process()
+	c.w.a.post(func() { s.ready(p, "notify", true) })
+}
+
+func (c *fakeChild) process() (s *service, p *process) {
+	c.w.a.ask(func() { s, p = c.w.a.process(c.pid) })
+	return s, p
+}
+
+func exited(code int) syscall.WaitStatus { return syscall.WaitStatus(code << 8) }
+
+// keepFake runs a keeper in a world of its own, in a synctest bubble.
+func keepFake(t *testing.T, conf Service, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		w := &world{t: t, disk: "v1"}
+		w.a = newActor(w.system(), log)
+		c := Config{Services: []Service{conf}}
+		c.Services[0].Name, c.Services[0].Command = "web", []string{"/bin/web"}
+		if err := c.fill(); err != nil {
+			t.Fatal(err)
+		}
+		w.a.services = []*service{newService(w.a, &c.Services[0], nil)}
+		go w.a.run()
+		synctest.Wait()
+		test(w)
+		w.mu.Lock()
+		w.fate = nil
+		for _, c := range w.children {
+			c.deaf = false
+		}
+		w.mu.Unlock()
+		backend{w.a}.Stop(t.Context(), control.StopRequest{Now: true})
+		<-w.a.done
+	})
+}
+
+func (w *world) system() system {
+	return system{
+		prepare: func(*Service, []string) (*program, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.prepared++
+			if w.disk == "" {
+				return nil, syscall.ENOENT
+			}
+			return &program{path: w.disk}, nil
+		},
+		start: func(l *launch) {
+			w.mu.Lock()
+			c := &fakeChild{w: w, l: l, pid: 10000000 + len(w.children), program: l.program.path, at: time.Now()}
+			w.children = append(w.children, c)
+			fate := w.fate
+			w.mu.Unlock()
+			go func() {
+				l.started(c)
+				if fate != nil {
+					fate(c)
+				}
+			}()
+		},
+		watch:    func(child, *probe, func(string, bool), <-chan struct{}) {},
+		announce: func(n notice) { w.mu.Lock(); w.notices = append(w.notices, n); w.mu.Unlock() },
+		advise:   func(child, []*socket) string { return "" },
+		report:   func(_ *Service, b []byte) { w.mu.Lock(); w.reports = append(w.reports, string(b)); w.mu.Unlock() },
+	}
+}
+
+// last is the newest process.
+func (w *world) last() *fakeChild {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.children[len(w.children)-1]
+}
+
+func (w *world) count() int {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.children)
+}
+
+func (w *world) status() control.Service {
+	synctest.Wait()
+	return backend{w.a}.Status().Services[0]
+}
+
+// upgrade asks for one, in the background.
+func (w *world) upgrade(r control.UpgradeRequest) <-chan control.Outcome {
+	done := make(chan control.Outcome, 1)
+	go func() { done <- backend{w.a}.Upgrade(context.Background(), r) }()
+	synctest.Wait()
+	return done
+}
+
+func TestAFailedUpgradeAndADeathHoursLater(t *testing.T) {
+	keepFake(t, Service{}, func(w *world) {
+		w.last().ready()
+		w.disk = "v2, which is bad"
+		out := w.upgrade(control.UpgradeRequest{})
+		bad := w.last()
+		bad.die(exited(7))
+		o := <-out
+		if o.Result != control.Failed || o.ExitCode == nil || *o.ExitCode != 7 || o.Generation != 1 ||
+			len(o.Output) != 1 || o.Output[0] != "last words of v2, which is bad" {
+			t.Fatalf("outcome %+v", o)
+		}
+		time.Sleep(5 * time.Hour)
+		w.children[0].die(syscall.WaitStatus(syscall.SIGKILL))
+		next := w.last()
+		if next == bad || next.program != "v1" || w.prepared != 2 {
+			t.Fatalf("after the death runs %q; %d looks at the disk", next.program, w.prepared)
+		}
+		if waited := time.Since(next.at); waited != 0 {
+			t.Errorf("restarted %v late", waited)
+		}
+		next.ready()
+		if s := w.status(); s.State != control.Serving || s.Generation != 3 || s.Restarts != 1 || s.LastCrash.Exit != "signal: killed" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestReadyTimeout(t *testing.T) {
+	keepFake(t, Service{ReadyTimeout: 20 * time.Second}, func(w *world) {
+		w.last().ready()
+		start := time.Now()
+		o := <-w.upgrade(control.UpgradeRequest{})
+		if o.Result != control.TimedOut || time.Since(start) != 20*time.Second || o.Exit != "signal: killed" || o.Hint == "" {
+			t.Errorf("after %v: %+v", time.Since(start), o)
+		}
+		if s := w.status(); s.State != control.Serving || s.Generation != 1 || len(s.Generations) != 1 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestTheOldGenerationEndsAtTheKillTimeout(t *testing.T) {
+	keepFake(t, Service{KillTimeout: 10 * time.Second}, func(w *world) {
+		old := w.last()
+		old.deaf = true
+		old.ready()
+		out := w.upgrade(control.UpgradeRequest{})
+		w.last().ready()
+		if o := <-out; o.Result != control.Ready {
+			t.Fatalf("outcome %+v", o)
+		}
+		time.Sleep(10*time.Second - 1)
+		if old.isDead() {
+			t.Error("killed too early")
+		}
+		time.Sleep(1)
+		if !old.isDead() {
+			t.Error("not killed in time")
+		}
+		if got := fmt.Sprint(old.signals); got != fmt.Sprint([]syscall.Signal{syscall.SIGTERM, syscall.SIGCONT, syscall.SIGKILL}) {
+			t.Errorf("signals %s", got)
+		}
+	})
+}
+
+func TestBackoffGiveUpPauseAndRecovery(t *testing.T) {
+	keepFake(t, Service{}, func(w *world) {
+		w.last().ready()
+		w.mu.Lock()
+		w.fate = func(c *fakeChild) { c.die(exited(1)) }
+		w.mu.Unlock()
+		start := time.Now()
+		w.children[0].die(exited(1)) // quick, 1 of 6
+		for w.status().State != control.GaveUp {
+			time.Sleep(10 * time.Millisecond)
+			if time.Since(start) > time.Minute {
+				t.Fatal("never gives up")
+			}
+		}
+		if n := w.count(); n != 6 {
+			t.Errorf("%d processes before it gave up, not 6", n)
+		}
+		var gaps []time.Duration
+		for i := 2; i < 6; i++ {
+			gap := w.children[i].at.Sub(w.children[i-1].at)
+			base := firstDelay << (i - 2)
+			if gap < base*3/4-1 || gap > base*5/4+1 {
+				t.Errorf("waited %v before start %d, not %v with a jitter", gap, i, base)
+			}
+			gaps = append(gaps, gap)
+		}
+		t.Logf("backoff %v", gaps)
+		s := w.status()
+		gaveUp := time.Now()
+		if s.RetryAt == nil || s.RetryAt.Sub(gaveUp) > time.Minute || s.RetryAt.Sub(gaveUp) < time.Minute-time.Second {
+			t.Errorf("retry at %v, now %v", s.RetryAt, gaveUp)
+		}
+		w.mu.Lock()
+		w.fate = func(c *fakeChild) { c.ready() }
+		w.mu.Unlock()
+		time.Sleep(time.Until(*s.RetryAt) - 1)
+		if n := w.count(); n != 6 {
+			t.Error("started during the pause")
+		}
+		time.Sleep(1)
+		if s := w.status(); s.State != control.Serving || s.Crashes != 0 || s.RetryAt != nil {
+			t.Errorf("after the pause: %+v", s)
+		}
+	})
+}
+
+func TestAnUpgradeEndsThePause(t *testing.T) {
+	keepFake(t, Service{MaxDeaths: 1}, func(w *world) {
+		w.last().ready()
+		w.children[0].die(exited(1))
+		w.last().die(exited(1))
+		if s := w.status(); s.State != control.GaveUp {
+			t.Fatalf("status %+v", s)
+		}
+		n := w.count()
+		w.disk = "v2"
+		out := w.upgrade(control.UpgradeRequest{})
+		if w.count() != n+1 || w.last().program != "v2" {
+			t.Fatalf("%d processes started, the last one of %q", w.count()-n, w.last().program)
+		}
+		w.last().ready()
+		if o := <-out; o.Result != control.Ready || w.status().State != control.Serving {
+			t.Errorf("%+v, %+v", o, w.status())
+		}
+		time.Sleep(2 * time.Minute) // the pause's timer changes nothing
+		if w.count() != n+1 {
+			t.Error("something was started when the pause would have been over")
+		}
+	})
+}
+
+func TestCoalescing(t *testing.T) {
+	keepFake(t, Service{}, func(w *world) {
+		w.last().ready()
+		first := w.upgrade(control.UpgradeRequest{})
+		var more []<-chan control.Outcome
+		for range 5 {
+			more = append(more, w.upgrade(control.UpgradeRequest{}))
+		}
+		w.last().ready()
+		if o := <-first; o.Generation != 2 {
+			t.Errorf("first: %+v", o)
+		}
+		w.last().ready()
+		ids := map[string]bool{}
+		for _, c := range more {
+			o := <-c
+			if o.Result != control.Ready || o.Generation != 3 || ids[o.ID] {
+				t.Errorf("coalesced: %+v", o)
+			}
+			ids[o.ID] = true
+		}
+		if n := w.count(); n != 3 {
+			t.Errorf("%d processes", n)
+		}
+	})
+}
+
+func TestACancelledUpgradeIsKilled(t *testing.T) {
+	keepFake(t, Service{}, func(w *world) {
+		w.last().ready()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan control.Outcome, 1)
+		go func() { done <- backend{w.a}.Upgrade(ctx, control.UpgradeRequest{}) }()
+		synctest.Wait()
+		cancel()
+		if o := <-done; o.Result != control.Failed || o.Reason != "cancelled" {
+			t.Errorf("%+v", o)
+		}
+		if s := w.status(); s.Generation != 1 || len(s.Generations) != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestTheWatchdogOfAWorker(t *testing.T) {
+	keepFake(t, Service{Watchdog: 5 * time.Second}, func(w *world) {
+		c := w.last()
+		c.ready()
+		time.Sleep(time.Hour) // it has never pinged: nothing is expected
+		if c.isDead() {
+			t.Fatal("killed without ever having sent a sign of life")
+		}
+		s, p := c.process()
+		for range 10 {
+			w.a.ask(func() { s.pet(p) })
+			time.Sleep(4 * time.Second)
+		}
+		if c.isDead() {
+			t.Fatal("killed while it pinged")
+		}
+		time.Sleep(1 * time.Second)
+		if !c.isDead() || w.last() == c {
+			t.Error("not replaced after it had fallen silent")
+		}
+	})
+}
+
+func TestNothingIsLeftInTheKeeper(t *testing.T) {
+	keepFake(t, Service{MaxDeaths: -1}, func(w *world) {
+		w.last().ready()
+		w.mu.Lock()
+		w.fate = func(c *fakeChild) { c.ready() }
+		w.mu.Unlock()
+		for i := range 200 {
+			if i%2 == 0 {
+				<-w.upgrade(control.UpgradeRequest{Restart: i%4 == 0})
+			} else {
+				time.Sleep(2 * time.Second)
+				w.last().die(exited(1))
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		w.a.ask(func() {
+			s := w.a.services[0]
+			if len(s.procs) != 1 || len(s.programs) != 1 || len(s.timers) != 0 || len(s.waiters) != 0 || len(s.began) > 1 || len(s.failures) > 0 {
+				t.Errorf("left: %d processes, %d programs, %d timers, %d waiters, %d starts, %d failures",
+					len(s.procs), len(s.programs), len(s.timers), len(s.waiters), len(s.began), len(s.failures))
+			}
+		})
+	})
+}
