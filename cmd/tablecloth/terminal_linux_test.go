@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// terminal opens a pseudo terminal (pty(7)).
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// seen collects what is shown on a terminal, and closes the channel that belongs
+// to want when that has come.
+func seen(master *os.File, want string) (shown chan string, came chan struct{}) {
+	shown, came = make(chan string, 1), make(chan struct{})
+	go func() {
+		var all bytes.Buffer
+		b := make([]byte, 4096)
+		for {
+			n, err := master.Read(b)
+			before := strings.Contains(all.String(), want)
+			all.Write(b[:n])
+			if !before && strings.Contains(all.String(), want) {
+				close(came)
+			}
+			if err != nil { // EIO: the other side is closed
+				shown <- all.String()
+				return
+			}
+		}
+	}()
+	return shown, came
+}
+
+func TestProgressIsShownOnATerminal(t *testing.T) {
+	master, slave := terminal(t)
+	finish := make(chan struct{})
+	f := startService(t, &fakeService{upgrade: func(_ context.Context, r control.UpgradeRequest) control.Outcome {
+		<-finish
+		return control.Outcome{ID: r.ID, Result: control.Ready, Generation: 2, Confirmed: true}
+	}})
+	cmd := as(t, "tablecloth", "upgrade", "--control", f.path)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, slave
+	cmd.Env = append(cmd.Env, "TERM=xterm")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	shown, came := seen(master, "upgrading … ")
+	receive(t, came)
+	close(finish)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if all := receive(t, shown); !strings.HasSuffix(all, "\r\x1b[K") {
+		t.Errorf("the line is not cleared: %q", all)
+	}
+	if !strings.HasPrefix(out.String(), "generation 2 is ready") {
+		t.Errorf("stdout has more than data: %q", &out)
+	}
+}
+
+func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
+	f := startService(t, &fakeService{status: busyStatus})
+	for env, want := range map[string]bool{"NO_COLOR=": true, "NO_COLOR=1": false, "TERM=dumb": false} {
+		master, slave := terminal(t)
+		cmd := as(t, "tablecloth", "status", "--control", f.path)
+		cmd.Stdout = slave
+		cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=", env)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		shown, _ := seen(master, "web")
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		if all := receive(t, shown); strings.Contains(all, "\x1b[32mserving") != want {
+			t.Errorf("%s: %q", env, all)
+		}
+	}
+}
