@@ -330,4 +330,3 @@ func TestInteropSystemdNotify(t *testing.T) {
 	m.Done()
 	must(t, cmd.Wait())
 }
-
