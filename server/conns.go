@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -96,6 +97,8 @@ func (r *connsRunner) finish() {
 		ln.Close()
 	}
 }
+
+func (r *connsRunner) target() handover.Target { return nil }
 
 func (r *connsRunner) count(c *control.Conns)   { r.table.count(c) }
 func (r *connsRunner) holdouts() []control.Conn { return r.table.holdouts() }

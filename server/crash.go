@@ -129,7 +129,7 @@ func (s *Server) tell(c Crash) {
 	if s.o.OnCrash == nil {
 		return
 	}
-	s.hooks.Go(func() {
+	s.hooks.run(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.o.KillTimeout)
 		defer cancel()
 		defer s.contain("OnCrash")

@@ -133,6 +133,7 @@ func TestReplaceOnPanic(t *testing.T) {
 	wantAnswer(t, res, body, 500, internalError, false)
 	<-r.gen.crashed
 	r.gen.end(upgrader.Crashed, time.Minute)
+	within(t, "drain", r.epoch.Load().Done())
 	res, body = c.get("/")
 	wantAnswer(t, res, body, 500, internalError, true)
 	c.wantEOF()
@@ -319,22 +320,21 @@ func TestErrorPage(t *testing.T) {
 }
 
 func TestOnCrashOnceForCrashes(t *testing.T) {
-	gen := newFake()
-	var mu sync.Mutex
-	told := 0
-	o := Options{Upgrader: upgrader.Plain(), OnCrash: func(context.Context, Crash) { mu.Lock(); told++; mu.Unlock() }}
-	r := startOn(t, t.Context(), gen, o, web(hello))
+	told := make(chan Crash, 100)
+	o := Options{Upgrader: upgrader.Plain(), OnCrash: func(_ context.Context, c Crash) { told <- c }}
+	r := start(t, o, web(hello))
 	for range 20 {
 		Go(withServer{t.Context(), r.Server}, func() { panic("boom") })
 	}
 	for range 20 {
-		<-gen.crashed
+		<-r.gen.crashed
 	}
-	r.hooks.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	if told != 1 {
-		t.Errorf("told %d times", told)
+	if c := <-told; c.Count != 1 {
+		t.Errorf("told of crash %d", c.Count)
+	}
+	r.hooks.wait()
+	if n := len(told); n != 0 {
+		t.Errorf("told %d times more", n)
 	}
 }
 

@@ -11,13 +11,15 @@ import (
 )
 
 // drain ends this generation, whose gates are shut already. It reports whether
-// the successor died and this one serves again instead.
-func (s *Server) drain(d *upgrader.Drain) (resumed bool) {
+// the successor died and this one serves again instead. stop ends the service.
+func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 	ctx, cancel := drainContext(d)
 	defer cancel()
 	s.log.Infof("close %s: %s", plural(len(s.runners), "server"), d.Reason)
 
 	// 1. The application hears of it first.
+	to := s.sender(d)
+	s.moving.Store(to != nil)
 	s.draining.Store(true)
 	s.epoch.Load().end()
 	var hooks, work sync.WaitGroup
@@ -25,22 +27,30 @@ func (s *Server) drain(d *upgrader.Drain) (resumed bool) {
 		hooks.Go(func() { s.onDrain(ctx) })
 	}
 	// 2. What is idle moves or closes; what is in flight comes to its end.
-	how := ending{stopping: d.Reason == upgrader.Stopped}
+	how := ending{stopping: d.Reason == upgrader.Stopped, sender: to}
 	for _, r := range s.runners {
 		work.Go(func() { r.drain(ctx, how) })
 	}
 	done := make(chan struct{})
 	go func() {
 		work.Wait()
+		s.sent(ctx, to)
 		hooks.Wait()
-		s.hooks.Wait()
+		s.hooks.wait()
 		close(done)
 	}()
 	// 3. Whichever comes first.
-	select {
-	case <-done:
-	case <-ctx.Done():
-	case <-d.Resumed:
+	for waiting := true; waiting; {
+		select {
+		case <-stop: // whoever ends any generation means the service
+			stop = nil
+			s.gen.Stop()
+			continue
+		case <-done:
+		case <-ctx.Done():
+		case <-d.Resumed:
+		}
+		waiting = false
 	}
 	select {
 	case <-d.Resumed:

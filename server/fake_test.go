@@ -28,6 +28,7 @@ type fakeGeneration struct {
 	readyErr error
 	status   func(*control.Generation)
 	closed   int
+	from, to *link.Conn // of handed over connections
 	bound    int
 }
 
@@ -92,7 +93,7 @@ func (f *fakeGeneration) end(why upgrader.Reason, timeout time.Duration) {
 	f.expired = make(chan struct{})
 	f.resumed = make(chan struct{})
 	f.drain = &upgrader.Drain{
-		Reason: why, Deadline: time.Now().Add(timeout), Expired: f.expired, Resumed: f.resumed,
+		Reason: why, Deadline: time.Now().Add(timeout), Expired: f.expired, Resumed: f.resumed, Successor: f.to,
 	}
 	close(f.exit)
 }
@@ -131,7 +132,8 @@ func (f *fakeGeneration) Close() error {
 }
 
 func (f *fakeGeneration) OnStatus(fn func(*control.Generation)) { f.status = fn }
-func (f *fakeGeneration) Predecessor() *link.Conn               { return nil }
+func (f *fakeGeneration) Predecessor() *link.Conn               { return f.from }
+func (f *fakeGeneration) Event(control.Event)                   {}
 
 // rig is a server under test.
 type rig struct {

@@ -22,6 +22,7 @@ type generation interface {
 	Close() error
 	OnStatus(func(*control.Generation))
 	Predecessor() *link.Conn
+	Event(control.Event)
 }
 
 // runner is a Service at work.
@@ -40,6 +41,8 @@ type runner interface {
 	cut()
 	// finish ends what serve started. Nothing is accepted any more.
 	finish()
+	// target is where connections of the generation before go; nil: nowhere.
+	target() handover.Target
 	count(*control.Conns)
 	holdouts() []control.Conn
 }

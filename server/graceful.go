@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -86,6 +87,8 @@ func (g *graceful) finish() {
 		ln.Listener.Close()
 	}
 }
+
+func (g *graceful) target() handover.Target { return nil }
 
 func (g *graceful) count(*control.Conns) {}
 

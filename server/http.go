@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -251,6 +252,13 @@ func (h *httpRunner) finish() {
 	h.closing.Do(func() { h.user.Shutdown(context.Background()) })
 	h.moving.Close()
 	h.pinned.Close()
+}
+
+func (h *httpRunner) target() handover.Target {
+	if moves, _ := h.live.Moves(); !moves {
+		return nil
+	}
+	return h.live
 }
 
 func (h *httpRunner) count(c *control.Conns) {

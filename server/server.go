@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
@@ -39,7 +38,7 @@ type Server struct {
 
 	panics  atomic.Int64
 	crashes crashes
-	hooks   sync.WaitGroup // OnCrash calls
+	hooks   group // OnCrash calls
 }
 
 // epoch is the time between two drains: there is more than one if a successor
@@ -184,6 +183,9 @@ func (s *Server) live(ctx context.Context) error {
 	for i, r := range s.runners {
 		r.serve(func(err error) { s.fail(fmt.Errorf("service %q: %w", s.names[i], err)) })
 	}
+	receiving, done := context.WithCancel(context.Background())
+	defer done()
+	go s.receive(receiving)
 	ready := make(chan error, 1)
 	go func() { ready <- s.gen.Ready() }()
 
@@ -210,7 +212,7 @@ func (s *Server) live(ctx context.Context) error {
 			if d == nil { // taken back already
 				continue
 			}
-			if resumed := s.drain(d); !resumed {
+			if resumed := s.drain(d, stop); !resumed {
 				return s.verdict(d, failure)
 			}
 		}

@@ -1,0 +1,115 @@
+//go:build linux
+
+package server
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/upgrader"
+)
+
+// successors connects two generations of one process: what the first drains
+// goes to the second.
+func successors(t *testing.T) (old, next *fakeGeneration) {
+	t.Helper()
+	ours, file, err := link.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Dup(int(file.Fd()))
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := link.New(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, next = newFake(), newFake()
+	old.to, next.from = ours, theirs
+	return old, next
+}
+
+func generationNumber(n string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, n)
+	}
+}
+
+// Clients on one connection each, without retry, notice nothing of an upgrade.
+func TestConnectionsMove(t *testing.T) {
+	one, two := successors(t)
+	old := startOn(t, t.Context(), one, Options{IdleGrace: 50 * time.Millisecond}, web(generationNumber("1")))
+	next := startOn(t, t.Context(), two, Options{}, web(generationNumber("2")))
+	idle := dial(t, old.Addr("web"))
+	idle.get("/")
+	silent := dial(t, old.Addr("web"))
+	accepted(t, old, 2)
+
+	var seen [3]atomic.Int64
+	warm := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 30 {
+		c := dial(t, old.Addr("web"))
+		clients.Go(func() {
+			for seen[2].Load() < 2000 {
+				c.send("POST", "/", "body")
+				res, body, err := c.tryAnswer()
+				if err != nil || res.Close {
+					t.Errorf("%v, close: %v", err, res != nil && res.Close)
+					return
+				}
+				if seen[body[0]-'0'].Add(1) == 500 && body == "1" {
+					close(warm)
+				}
+			}
+		})
+	}
+	within(t, "load", warm)
+	one.end(upgrader.Replaced, time.Minute)
+	if err := old.wait(t); err != nil {
+		t.Error(err)
+	}
+	clients.Wait()
+	for _, c := range []*client{idle, silent} {
+		res, body := c.get("/")
+		wantAnswer(t, res, body, 200, "2", false)
+	}
+	t.Logf("%d answers by the old generation, %d by the new one", seen[1].Load(), seen[2].Load())
+	if n := next.runners[0].(*httpRunner).live.Counts(); n.Adopted != 32 {
+		t.Errorf("%d adopted, want 32", n.Adopted)
+	}
+}
+
+// The negative control: with Handover off the same connections are closed.
+func TestConnectionsDontMoveWhenOff(t *testing.T) {
+	one, two := successors(t)
+	svc := web(generationNumber("1"))
+	svc.Handover = Off
+	old := startOn(t, t.Context(), one, Options{IdleGrace: 50 * time.Millisecond}, svc)
+	startOn(t, t.Context(), two, Options{}, web(generationNumber("2")))
+	idle, one1 := dial(t, old.Addr("web")), dial(t, old.Addr("web"))
+	idle.get("/")
+	one1.get("/")
+	one.end(upgrader.Replaced, time.Minute)
+	within(t, "drain", old.epoch.Load().Done())
+	res, body := one1.get("/")
+	wantAnswer(t, res, body, 200, "1", true)
+	idle.wantEOF()
+	if err := old.wait(t); err != nil {
+		t.Error(err)
+	}
+}

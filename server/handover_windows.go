@@ -1,0 +1,16 @@
+package server
+
+import (
+	"context"
+
+	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/upgrader"
+)
+
+// Connections can't travel on Windows, where no process follows another.
+
+func (s *Server) receive(context.Context) {}
+
+func (s *Server) sender(*upgrader.Drain) *handover.Sender { return nil }
+
+func (s *Server) sent(context.Context, *handover.Sender) {}
