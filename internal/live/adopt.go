@@ -33,6 +33,9 @@ func (t *Table) Adopt(it *handover.Item) {
 
 // takeBack gets a connection that could not be moved.
 func (t *Table) takeBack(it *handover.Item, why error) {
+	if a := accountOf(it); a != nil {
+		a.Back()
+	}
 	if errors.Is(why, handover.ErrDead) {
 		t.lot.start()
 		t.place(it, false)
@@ -77,9 +80,24 @@ func (t *Table) inject(it *handover.Item, stay bool) {
 	if !it.HeadSince.IsZero() {
 		c.spent = max(0, time.Since(it.HeadSince))
 	}
+	if l, ok := it.Owner.(leaving); ok {
+		c.head.read = l.c.head.read - int64(len(it.Prefix))
+		c.written.Store(l.c.written.Load())
+	}
 	c.head.adopt(it.Prefix)
 	t.add(c)
 	t.injected.push(w)
+}
+
+// accountOf returns the account of a connection on its way; nil: none.
+func accountOf(it *handover.Item) Account {
+	switch o := it.Owner.(type) {
+	case leaving:
+		return o.c.account
+	case *accounted:
+		return o.Account
+	}
+	return nil
 }
 
 // injected is a listener without a socket.

@@ -54,7 +54,6 @@ type conn struct {
 
 	head   head   // of the next request
 	record record // of TLS
-	answer answer // the response's length, for the account
 }
 
 func (c *conn) init(t *Table, s socket) {
@@ -216,14 +215,20 @@ func (c *conn) write(p []byte) (int, error) {
 		return len(p), nil // a "400 Bad Request" for half a head, at most
 	}
 	if c.account != nil {
-		c.answer.write(c, p)
+		c.account.Write(p)
 	}
 	n, err := c.sock.Write(p)
-	c.wrote(int64(n))
+	c.written.Add(int64(n))
 	return n, err
 }
 
-func (c *conn) wrote(n int64) { c.written.Add(n) }
+// copied is told of bytes that passed by write.
+func (c *conn) copied(n int64) {
+	c.written.Add(n)
+	if c.account != nil {
+		c.account.Copied(n)
+	}
+}
 
 func (c *conn) closeWrite() error {
 	if c.phase() == detached {

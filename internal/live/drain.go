@@ -194,6 +194,13 @@ func (t *Table) empty() bool {
 	return t.open+t.pending+t.lot.len() == 0
 }
 
+// changed wakes a drain.
+func (t *Table) changed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tellDrain()
+}
+
 // tellDrain needs t.mu.
 func (t *Table) tellDrain() {
 	if d := t.drain.Load(); d != nil {
@@ -209,6 +216,9 @@ func (t *Table) give(d *drain, it *handover.Item) {
 	t.mu.Lock()
 	t.pending++
 	t.mu.Unlock()
+	if a := accountOf(it); a != nil {
+		a.Leave()
+	}
 	d.sender.Put(it, t.settle)
 }
 

@@ -25,10 +25,9 @@ type head struct {
 	skipped    bool // its head's end was read, and bytes has not got the rest
 	bytes      []byte
 	since      int64  // when the first of bytes came, 0: none did
-	read       int64  // bytes delivered
+	read       int64  // bytes delivered, or stripped
 	prefix     []byte // came with an adopted connection, not delivered yet
 	newlines   int    // how many line ends before the first request are still forgiven
-	reqEnd     int64  // value of read at which the request's body ends; 0: unknown
 	tail       [peeked - 1]byte
 	small      [64]byte
 }
@@ -48,24 +47,25 @@ func (h *head) begin(c *conn, free int) {
 		buffered = bufferSize - free
 		h.known = inPeek && 0 <= buffered && buffered < peeked
 	}
-	if !h.known {
-		if c.account != nil {
-			c.account.Unknown()
-		}
-		return
-	}
-	if buffered > 0 {
+	if h.known && buffered > 0 {
 		h.bytes = append(h.bytes, h.tail[len(h.tail)-buffered:]...)
 		h.since = now()
 	}
-	if c.account != nil {
+	switch {
+	case c.account == nil:
+	case h.known:
 		c.account.Boundary(h.read-int64(buffered), c.written.Load())
+	default:
+		c.account.Unknown(c.written.Load())
 	}
 }
 
 // count follows the last bytes delivered.
-func (h *head) count(b []byte) {
+func (h *head) count(c *conn, b []byte) {
 	h.read += int64(len(b))
+	if c.account != nil {
+		c.account.Read(b)
+	}
 	if len(b) >= len(h.tail) {
 		copy(h.tail[:], b[len(b)-len(h.tail):])
 		return
@@ -75,13 +75,13 @@ func (h *head) count(b []byte) {
 }
 
 // deliver gives net/http what came before the bytes in the socket.
-func (h *head) deliver(p []byte) int {
+func (h *head) deliver(c *conn, p []byte) int {
 	n := copy(p, h.prefix)
 	h.prefix = h.prefix[n:]
 	if len(h.prefix) == 0 {
 		h.prefix = nil
 	}
-	h.count(p[:n])
+	h.count(c, p[:n])
 	return n
 }
 
@@ -102,10 +102,6 @@ func (h *head) keep(c *conn, b []byte) {
 	h.skipped = whole
 	if c.phase() == fresh && bytes.HasPrefix(b, preface) {
 		c.pin(http2)
-		return
-	}
-	if c.account != nil {
-		h.measure(b)
 	}
 }
 
@@ -131,13 +127,10 @@ func headEnd(b []byte) int {
 // taken: net/http has read a whole head.
 func (h *head) taken(c *conn) {
 	if c.account != nil {
-		if h.atBoundary || !h.known {
-			c.account.Unknown() // it was in net/http's buffer, behind another request
-			h.reqEnd = 0
+		if h.atBoundary { // it lay in net/http's buffer, behind another request
+			c.account.Unknown(c.written.Load())
 		}
-		c.account.Active(h.reqEnd)
-		h.reqEnd = 0
-		c.answer.reset()
+		c.account.Active()
 	}
 	h.atBoundary = false
 	h.bytes = nil
@@ -167,7 +160,7 @@ func (h *head) adopt(prefix []byte) {
 	h.newlines = maxNewlines
 	h.prefix = append([]byte(nil), prefix...)
 	n := h.strip(h.prefix)
-	h.read = int64(len(prefix) - n) // stripped bytes count as read
+	h.read += int64(len(prefix) - n) // stripped bytes count as read
 	h.prefix = h.prefix[:n]
 }
 

@@ -3,31 +3,37 @@ package live
 // Ledger opens accounts of connections, from which somebody who outlives this
 // process learns how far each of them got.
 type Ledger interface {
-	// Open begins the account of the connection with descriptor fd, of which
-	// nothing was read or written in this process. prefix is how many bytes of
-	// its next request's head have been consumed elsewhere, which this process
-	// will count as read once more. nil: this connection has no account.
+	// Open begins the account of the connection with descriptor fd, from and to
+	// which nothing has passed in this process. prefix is how many bytes of its
+	// next request's head were consumed by another process; they will be told
+	// to Read once more. nil: this connection has no account.
 	Open(fd, prefix int) Account
 }
 
-// Account is what is known of one connection. read and written are totals of
-// bytes since Open. The methods are called by one goroutine at a time, often,
-// and must not block; Close is the last.
+// Account follows one connection that speaks HTTP/1 in plaintext. read and
+// written are totals of bytes since Open. Its methods are called often, by
+// one goroutine at a time except for Write and Copied, which a handler may call
+// beside Read. They must not block, nor keep what they are given. Close is the
+// last.
 type Account interface {
 	// Boundary: the connection is between two requests.
 	Boundary(read, written int64)
-	// Unknown: it may be, or not; until the next Boundary nobody can tell.
-	Unknown()
-	// Active: a request has been read, whose body ends when reqEnd bytes were
-	// read (0: nobody can tell); its handler is about to run.
-	Active(reqEnd int64)
-	// Interim: an informational response is about to be written, and is
-	// complete when end bytes are written.
-	Interim(end int64)
-	// Answer: the response will be complete when end bytes are written. It
-	// comes before they are.
-	Answer(end int64)
-	// Pin: nothing is known of this connection any more.
+	// Unknown: it has answered one, and some bytes of the next were read, but
+	// nobody can tell how many.
+	Unknown(written int64)
+	// Read: b was read.
+	Read(b []byte)
+	// Active: the head of a request has been read; its handler is about to run.
+	Active()
+	// Write: b is about to be written.
+	Write(b []byte)
+	// Copied: n bytes were written without Write (sendfile).
+	Copied(n int64)
+	// Leave: the connection is about to be sent to another process, which may
+	// own it from now on. Back undoes that.
+	Leave()
+	Back()
+	// Pin: nothing is known of the connection any more.
 	Pin()
 	// Close comes before the descriptor is closed.
 	Close()

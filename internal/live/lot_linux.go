@@ -21,6 +21,7 @@ type lot struct {
 	fd      int      // set's
 	ended   chan struct{}
 	items   map[int]*handover.Item // by descriptor
+	waking  int                    // neither here nor in the table's hands
 }
 
 func newLot(t *Table) *lot { return &lot{t: t, items: make(map[int]*handover.Item)} }
@@ -91,7 +92,7 @@ func (l *lot) start() {
 func (l *lot) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.items)
+	return len(l.items) + l.waking
 }
 
 // watch runs until set is closed.
@@ -133,22 +134,23 @@ func (l *lot) wake(epfd, fd int) {
 	if s == silent {
 		return
 	}
-	// The number may belong to another connection as soon as it is closed.
+	// Both now: the number may be another connection's as soon as this one's
+	// descriptor is closed.
 	unix.EpollCtl(epfd, unix.EPOLL_CTL_DEL, fd, nil)
-	if s == gone {
-		l.remove(fd)
+	l.mu.Lock()
+	delete(l.items, fd)
+	l.waking = 1 // a drain must see it somewhere
+	l.mu.Unlock()
+	if s == talks {
+		l.t.inject(it, false)
+	} else {
 		it.Close()
 		l.t.parkedEnded(closedPeer)
-		return
 	}
-	l.t.inject(it, false)
-	l.remove(fd) // last: a drain must see it somewhere
-}
-
-func (l *lot) remove(fd int) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.items, fd)
+	l.waking = 0
+	l.mu.Unlock()
+	l.t.changed()
 }
 
 // sweep closes what has been idle for too long.

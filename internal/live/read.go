@@ -33,10 +33,10 @@ func (c *conn) read(p []byte) (int, error) {
 
 func (c *conn) readBody(p []byte) (int, error) {
 	if len(c.head.prefix) > 0 {
-		return c.head.deliver(p), nil
+		return c.head.deliver(c, p), nil
 	}
 	n, err := c.sock.Read(p)
-	c.head.count(p[:n])
+	c.head.count(c, p[:n])
 	return n, err
 }
 
@@ -50,7 +50,7 @@ func (c *conn) readHead(p []byte) (int, error) {
 		h.known = false // its end was seen, and yet net/http wants more of it
 	}
 	if len(h.prefix) > 0 {
-		n := h.deliver(p)
+		n := h.deliver(c, p)
 		h.keep(c, p[:n])
 		return n, nil
 	}
@@ -60,7 +60,7 @@ func (c *conn) readHead(p []byte) (int, error) {
 		}
 		n, err := c.sock.Read(p)
 		if n > 0 {
-			h.count(p[:n])
+			h.count(c, p[:n])
 			if n = h.strip(p[:n]); n == 0 {
 				continue
 			}

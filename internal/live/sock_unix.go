@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -64,6 +65,7 @@ func look(fd int) sight {
 // dress makes a net.Conn of an item.
 func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 	if l, ok := it.Owner.(leaving); ok { // came back: it is still what it was
+		l.c.sock.SetDeadline(time.Time{})
 		return l.c.sock, l.c.account, nil
 	}
 	was := readOptions(it.FD)

@@ -40,7 +40,7 @@ func (w *tcpConn) ReadFrom(r io.Reader) (int64, error) {
 		return 0, errDetached
 	}
 	n, err := w.TCPConn.ReadFrom(r)
-	w.c.wrote(n)
+	w.c.copied(n)
 	return n, err
 }
 
