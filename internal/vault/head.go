@@ -49,7 +49,7 @@ func ParseRequest(b []byte) Request {
 	if h.upgrade || h.odd || bytes.HasPrefix(head, []byte("CONNECT ")) {
 		return r
 	}
-	r.Chunked = h.chunked && !h.hasLength
+	r.Chunked = h.chunked && !h.hasLength && r.Kind&HTTP10 == 0
 	if !h.chunked {
 		r.End = r.Head + h.length
 	}
@@ -72,16 +72,19 @@ type header struct {
 // parseHead reads a head as net/textproto does: lines end with LF, a CR before
 // it is dropped. ok is false while the empty line is missing.
 func parseHead(b []byte) (h header, ok bool) {
-	for rest := b; ; {
-		line, after, found := bytes.Cut(rest, []byte("\n"))
-		if !found {
+	for at := 0; ; {
+		n := bytes.IndexByte(b[at:], '\n')
+		if n < 0 {
 			return h, false
 		}
-		rest = after
-		line = bytes.TrimSuffix(line, []byte("\r"))
+		line := b[at : at+n]
+		at += n + 1
+		if n > 0 && line[n-1] == '\r' {
+			line = line[:n-1]
+		}
 		switch {
 		case len(line) == 0:
-			h.size = uint64(len(b) - len(rest))
+			h.size = uint64(at)
 			return h, true
 		case h.first == nil:
 			h.first = line
@@ -92,28 +95,34 @@ func parseHead(b []byte) (h header, ok bool) {
 }
 
 func (h *header) field(line []byte) {
-	name, value, found := bytes.Cut(line, []byte(":"))
-	if !found || len(name) == 0 || bytes.ContainsAny(name, " \t\r") {
+	n := bytes.IndexByte(line, ':')
+	if n <= 0 || blank(line[0]) || blank(line[n-1]) {
 		h.odd = true // a folded line too
 		return
 	}
-	value = bytes.Trim(value, " \t")
+	name, value := line[:n], line[n+1:]
 	switch {
 	case is(name, "content-length"):
-		h.setLength(value)
+		h.setLength(bytes.Trim(value, " \t"))
 	case is(name, "transfer-encoding"):
+		h.odd = h.odd || h.chunked || !is(bytes.Trim(value, " \t"), "chunked")
 		h.chunked = true
-		h.odd = h.odd || !is(value, "chunked")
 	case is(name, "upgrade"):
 		h.upgrade = true
 	case is(name, "connection"):
-		for token := range bytes.SplitSeq(value, []byte(",")) {
-			token = bytes.Trim(token, " \t")
-			h.close = h.close || is(token, "close")
-			h.keep = h.keep || is(token, "keep-alive")
-		}
+		h.connection(value)
 	}
 }
+
+func (h *header) connection(value []byte) {
+	for token := range bytes.SplitSeq(value, []byte(",")) {
+		token = bytes.Trim(token, " \t")
+		h.close = h.close || is(token, "close")
+		h.keep = h.keep || is(token, "keep-alive")
+	}
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
 
 func (h *header) setLength(value []byte) {
 	// 18 digits can't overflow, nor can a sum with what was counted before.

@@ -145,6 +145,9 @@ func (s *service) die(mode string) {
 	}
 	s.now.cmd.Wait()
 	s.now.link.Close()
+	if got, want := s.now.cmd.ProcessState.String(), causes[mode]; want != "" && got != want {
+		s.t.Errorf("%s: the worker ended with %s instead of %s", mode, got, want)
+	}
 }
 
 // rescue returns what there is to go on with; without a vault that is nothing.

@@ -103,7 +103,7 @@ func (r *Response) final(h header, status int, body []byte, at uint64) Mark {
 	switch {
 	case r.kind&Head != 0 || status == 204 || status == 304:
 		return m
-	case h.odd:
+	case h.odd || h.chunked && !bytes.HasPrefix(h.first, []byte("HTTP/1.1 ")): // HTTP/1.0 has no chunks
 		return Mark{}
 	case h.chunked:
 		r.phase = inChunks

@@ -384,5 +384,8 @@ func (t *tally) verdict(tb testing.TB, s *service) {
 			tb.Errorf("request %s got a 503 after a handler had it", id)
 		}
 	}
+	if t.n["500"] != s.sum.S500 || t.n["503"] != s.sum.S503 {
+		tb.Errorf("not every answer has arrived")
+	}
 	tb.Logf("clients: %v; keeper: %+v", t.n, s.sum)
 }

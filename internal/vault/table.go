@@ -33,16 +33,18 @@ const (
 
 // line is what the worker says of one descriptor. A process can be killed
 // between any two stores, so their order is part of the format: every method
-// of Table says why its order leaves no state that reads wrong.
+// of Table says why its order leaves no state that reads wrong. A plain store
+// comes before the atomic one that follows it; among each other, plain ones
+// come in any order.
 type line struct {
-	state  atomic.Uint32
-	act    atomic.Uint32 // actRunning, actLast, a Kind
-	brx    atomic.Uint64 // consumed by the worker where the current request begins
-	btx    atomic.Uint64 // written by the worker at that moment
-	end    atomic.Uint64 // written when the current response is complete; 0: unknown
-	reqEnd atomic.Uint64 // consumed when the current request is complete; 0: unknown
-	alt    atomic.Uint64 // written after an interim response (1xx); stale when below btx
-	server atomic.Uint32
+	state  uint32
+	act    uint32 // actRunning, actLast, a Kind
+	brx    uint64 // consumed by the worker where the current request begins
+	btx    uint64 // written by the worker at that moment
+	end    uint64 // written when the current response is complete; 0: unknown
+	reqEnd uint64 // consumed when the current request is complete; 0: unknown
+	alt    uint64 // written after an interim response (1xx); stale when below btx
+	server uint32
 	_      [12]byte
 }
 
@@ -73,7 +75,7 @@ type Table struct {
 
 func newTable(mem []byte) *Table {
 	lines := unsafe.Slice((*line)(unsafe.Pointer(unsafe.SliceData(mem))), len(mem)/lineSize)
-	lines[0].brx.Store(magic)
+	lines[0].brx = magic
 	return &Table{lines: lines}
 }
 
@@ -96,21 +98,10 @@ func (t *Table) Adopted(fd int, server uint32, rx, tx uint64) {
 	if l == nil {
 		return
 	}
-	l.brx.Store(rx)
-	l.btx.Store(tx)
-	set(&l.end, 0)
-	set(&l.reqEnd, 0)
-	set(&l.alt, 0)
-	l.act.Store(0)
-	l.server.Store(server)
-	l.state.Store(uint32(HTTP1)) // last: the others mean nothing before
-}
-
-// set saves the locked instruction where the value is there already.
-func set(v *atomic.Uint64, n uint64) {
-	if v.Load() != n {
-		v.Store(n)
-	}
+	l.brx, l.btx = rx, tx
+	l.end, l.reqEnd, l.alt = 0, 0, 0
+	l.act, l.server = 0, server
+	atomic.StoreUint32(&l.state, uint32(HTTP1)) // last: the others mean nothing before
 }
 
 // Boundary says that all requests before have been answered, and that the next
@@ -121,14 +112,20 @@ func (t *Table) Boundary(fd int, rx, tx uint64) {
 	if l == nil {
 		return
 	}
-	// While end stands it decides; where it was unknown, a new brx with the
-	// old btx reads as a response of unknown length. btx before act would
-	// read as a request that is being handled.
-	l.brx.Store(rx)
-	l.act.Store(0)
-	l.btx.Store(tx)
-	set(&l.end, 0)
-	set(&l.reqEnd, 0)
+	// As long as end stands, it decides. Where it was unknown, the old btx
+	// reads as a response of unknown length; the new one must not appear
+	// while the handler still seems to run.
+	l.brx, l.act = rx, 0
+	atomic.StoreUint64(&l.btx, tx)
+	zero(&l.end)
+	zero(&l.reqEnd)
+}
+
+// zero saves the locked instruction where there is nothing to clear.
+func zero(v *uint64) {
+	if *v != 0 {
+		atomic.StoreUint64(v, 0)
+	}
 }
 
 // Unknown says that all requests before have been answered, and that some bytes
@@ -139,7 +136,7 @@ func (t *Table) Unknown(fd int, tx uint64) { t.Boundary(fd, unknown, tx) }
 // [RequestKind].
 func (t *Table) Begun(fd int, k Kind) {
 	if l := t.line(fd); l != nil {
-		l.act.Store(uint32(k))
+		atomic.StoreUint32(&l.act, uint32(k))
 	}
 }
 
@@ -147,15 +144,15 @@ func (t *Table) Begun(fd int, k Kind) {
 // see [ParseRequest]. 0 means that its end is not known yet.
 func (t *Table) Active(fd int, reqEnd uint64, k Kind) {
 	if l := t.line(fd); l != nil {
-		set(&l.reqEnd, reqEnd)
-		l.act.Store(uint32(k) | actRunning)
+		l.reqEnd = reqEnd
+		atomic.StoreUint32(&l.act, uint32(k)|actRunning)
 	}
 }
 
 // RequestEnd says where the current request ends, when it has turned out.
 func (t *Table) RequestEnd(fd int, reqEnd uint64) {
 	if l := t.line(fd); l != nil {
-		l.reqEnd.Store(reqEnd)
+		atomic.StoreUint64(&l.reqEnd, reqEnd)
 	}
 }
 
@@ -168,25 +165,25 @@ func (t *Table) Interim(fd int, tx uint64) {
 	}
 	// Both counts mean that the final response hasn't begun: before this
 	// write, and after it.
-	if alt := l.alt.Load(); alt > l.btx.Load() {
-		l.btx.Store(alt)
+	if l.alt > l.btx {
+		atomic.StoreUint64(&l.btx, l.alt)
 	}
-	l.alt.Store(tx)
+	atomic.StoreUint64(&l.alt, tx)
 }
 
 // Response says at which count of written bytes the response is complete. It
 // must come before the write that reaches it, best before the first.
 func (t *Table) Response(fd int, end uint64) {
 	if l := t.line(fd); l != nil {
-		l.end.Store(end)
+		atomic.StoreUint64(&l.end, end)
 	}
 }
 
 // Last is Response for one after which the server closes the connection.
 func (t *Table) Last(fd int, end uint64) {
 	if l := t.line(fd); l != nil {
-		l.act.Store(l.act.Load() | actLast)
-		l.end.Store(end)
+		l.act |= actLast
+		atomic.StoreUint64(&l.end, end)
 	}
 }
 
@@ -207,6 +204,6 @@ func (t *Table) Close(fd int) { t.setState(fd, Free) }
 
 func (t *Table) setState(fd int, s State) {
 	if l := t.line(fd); l != nil {
-		l.state.Store(uint32(s))
+		atomic.StoreUint32(&l.state, uint32(s))
 	}
 }
