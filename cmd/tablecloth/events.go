@@ -89,10 +89,8 @@ func eventText(ev control.Event) string {
 	switch {
 	case ev.Text != "":
 		parts = append(parts, firstLine(ev.Text))
-	case ev.Outcome != nil && ev.Outcome.Result == control.Ready:
-		parts = append(parts, successLine(*ev.Outcome))
 	case ev.Outcome != nil:
-		parts = append(parts, failureLine(*ev.Outcome))
+		parts = append(parts, outcomeLine(*ev.Outcome))
 	case ev.Crash != nil:
 		parts = append(parts, crashLine(*ev.Crash))
 	}

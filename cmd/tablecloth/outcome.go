@@ -22,7 +22,7 @@ func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome
 	}
 	if out.Result == control.Ready {
 		if !asJSON {
-			fmt.Fprintln(cmd.OutOrStdout(), successLine(out))
+			fmt.Fprintln(cmd.OutOrStdout(), named(out, successLine(out))+unconfirmed(out, ": the program does not say when it is ready"))
 		}
 		return nil
 	}
@@ -32,7 +32,7 @@ func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome
 	} else if gaveUp(cmd.Context(), client, out.Service) {
 		status, hint = exitGaveUp, orElse(hint, "nothing serves: see tablecloth status, and upgrade to a version that works")
 	}
-	complain(cmd.ErrOrStderr(), failureLine(out), "")
+	complain(cmd.ErrOrStderr(), named(out, failureLine(out)), "")
 	printIndented(cmd.ErrOrStderr(), out.Output)
 	if hint = orElse(hint, defaultHint(out)); hint != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "tablecloth: hint: %s\n", hint)
@@ -40,30 +40,41 @@ func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome
 	return &exitError{status: status}
 }
 
+// named puts the service before what is said of it.
+func named(out control.Outcome, line string) string {
+	if out.Service == "" {
+		return line
+	}
+	return out.Service + ": " + line
+}
+
 func successLine(out control.Outcome) string {
-	var b strings.Builder
-	if out.Service != "" {
-		b.WriteString(out.Service + ": ")
+	return fmt.Sprintf("generation %d is ready: pid %d, after %s", out.Generation, out.PID, shortDuration(out.Took))
+}
+
+func unconfirmed(out control.Outcome, why string) string {
+	if out.Confirmed {
+		return ""
 	}
-	fmt.Fprintf(&b, "generation %d is ready: pid %d, after %s", out.Generation, out.PID, shortDuration(out.Took))
-	if !out.Confirmed {
-		b.WriteString(" (not confirmed: the program does not say when it is ready)")
-	}
-	return b.String()
+	return " (not confirmed" + why + ")"
 }
 
 func failureLine(out control.Outcome) string {
-	var b strings.Builder
-	if out.Service != "" {
-		b.WriteString(out.Service + ": ")
-	}
-	fmt.Fprintf(&b, "upgrade %s", out.Result)
+	line := fmt.Sprintf("upgrade %s", out.Result)
 	for _, s := range []string{out.Reason, out.Exit} {
-		if s != "" && !strings.Contains(b.String(), s) {
-			b.WriteString(": " + s)
+		if s != "" && !strings.Contains(line, s) {
+			line += ": " + s
 		}
 	}
-	return b.String()
+	return line
+}
+
+// outcomeLine is for where the service is known already.
+func outcomeLine(out control.Outcome) string {
+	if out.Result == control.Ready {
+		return successLine(out) + unconfirmed(out, "")
+	}
+	return failureLine(out)
 }
 
 // defaultHint says who serves after a failure, where the service itself has no

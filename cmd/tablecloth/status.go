@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -119,26 +120,45 @@ func (p *statusPrinter) since(t time.Time) string {
 	return shortDuration(p.now.Sub(t))
 }
 
-const labelWidth = 14
+const (
+	labelWidth = 12
+	textWidth  = 80 - 2 - labelWidth - 1
+)
 
+// line prints text after a label, in as many lines of 80 columns as it takes.
 func (p *statusPrinter) line(label, text string) {
-	fmt.Fprintf(p.w, "  %s %s\n", p.faint(fmt.Sprintf("%-*s", labelWidth-2, label)), printable(text))
+	for _, l := range wrap(strings.Fields(printable(text)), " ", textWidth) {
+		p.put(label, l)
+		label = ""
+	}
 }
 
-// list breaks lines, so that they have 80 columns unless one item is longer.
+func (p *statusPrinter) put(label, text string) {
+	fmt.Fprintf(p.w, "  %s %s\n", p.faint(fmt.Sprintf("%-*s", labelWidth, label)), text)
+}
+
 func (p *statusPrinter) list(label string, items []string) {
-	line := ""
-	for _, it := range items {
-		if line != "" && labelWidth+1+len(line)+2+len(it) > 79 {
-			p.line(label, line)
-			label, line = "", ""
-		}
-		if line != "" {
-			line += "  "
-		}
-		line += it
+	for _, l := range wrap(items, "  ", textWidth) {
+		p.put(label, printable(l))
+		label = ""
 	}
-	p.line(label, line)
+}
+
+// wrap joins words into lines of at most width columns, unless one word is longer.
+func wrap(words []string, space string, width int) []string {
+	var lines []string
+	line := ""
+	for _, w := range words {
+		switch {
+		case line == "":
+			line = w
+		case utf8.RuneCountInString(line+space+w) <= width:
+			line += space + w
+		default:
+			lines, line = append(lines, line), w
+		}
+	}
+	return append(lines, line)
 }
 
 // generation tells what the table has no room for.
@@ -179,11 +199,7 @@ func (p *statusPrinter) lastOutcome(o *control.Outcome) {
 		p.line("last upgrade", "none")
 		return
 	}
-	text := failureLine(*o)
-	if o.Result == control.Ready {
-		text = successLine(*o)
-	}
-	p.line("last upgrade", fmt.Sprintf("%s ago (%s): %s", p.since(o.At), o.Trigger, firstLine(text)))
+	p.line("last upgrade", fmt.Sprintf("%s ago (%s): %s", p.since(o.At), o.Trigger, firstLine(outcomeLine(*o))))
 	if o.Result != control.Ready && o.Hint != "" {
 		p.line("", "hint: "+o.Hint)
 	}

@@ -49,9 +49,9 @@ func busyStatus() control.Status {
 const busyText = `web: serving, generation 7, keeper pid 812 up 3d04h
   listens on   http=tcp:0.0.0.0:8080  admin=tcp:127.0.0.1:8081
                local=unix:/run/web/web.sock
-  GEN   PID STATE      UP BUILD        MEMORY OPEN IDLE ACTIVE MOVED
-    6  4711 draining 2h03m v1.4.0        31.2M    3    0      3   212
-    7  4802 serving    12s 8f3a9c1d2b4…  31.2M    -    -      -     -
+  GEN  PID STATE       UP BUILD        MEMORY OPEN IDLE ACTIVE MOVED
+    6 4711 draining 2h03m v1.4.0        31.2M    3    0      3   212
+    7 4802 serving    12s 8f3a9c1d2b4…  31.2M    -    -      -     -
   gen 6        /usr/bin/web has changed on disk since pid 4711 was started
   gen 6        is ended by force in 18s
   gen 6        waits for 10.0.0.7:41234: active since 12s: GET /slow
@@ -60,7 +60,8 @@ const busyText = `web: serving, generation 7, keeper pid 812 up 3d04h
   gen 6        waits for 1 more
   gen 7        not confirmed: the program does not say when it is ready
   gen 7        pid 4802 says: warm·[2J
-  last upgrade 1m00s ago (SIGHUP): upgrade failed: the new process has ended: exit status 7
+  last upgrade 1m00s ago (SIGHUP): upgrade failed: the new process has ended:
+               exit status 7
                hint: see its log
   last crash   1h00m ago: gen 5 pid 4500 caught after 1m30s: boom
   counts       upgrades 6, restarts 1, recent crashes 1
@@ -72,23 +73,14 @@ func TestStatusForPeople(t *testing.T) {
 	if err := printStatus(&b, busyStatus(), now); err != nil {
 		t.Fatal(err)
 	}
-	if fold(b.String()) != fold(busyText) {
+	if b.String() != busyText {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), busyText)
 	}
 	for line := range strings.Lines(b.String()) {
-		if n := utf8.RuneCountInString(line); n > 81 && !strings.Contains(line, "last upgrade") {
+		if n := utf8.RuneCountInString(line); n > 81 {
 			t.Errorf("%d columns: %s", n-1, line)
 		}
 	}
-}
-
-// fold makes comparison blind to the number of spaces.
-func fold(s string) string {
-	var lines []string
-	for line := range strings.Lines(s) {
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
-	}
-	return strings.Join(lines, "\n")
 }
 
 func TestTheTableIsAligned(t *testing.T) {

@@ -93,9 +93,19 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return st, err
 }
 
-// Stop asks for the end of the service, and returns when it has begun.
+// Stop asks for the end of the service, and returns when it has begun. A service
+// that has ended before it could answer is no error.
 func (c *Client) Stop(ctx context.Context, r StopRequest) error {
 	_, err := c.ask(ctx, "POST", "/stop", r, nil)
+	for began := time.Now(); errors.Is(err, errBroken) && time.Since(began) < reattachTimeout; {
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+		_, err = c.ask(ctx, "POST", "/stop", r, nil) // twice does no harm
+		if errors.Is(err, ErrNotRunning) {
+			return nil
+		}
+	}
 	return err
 }
 

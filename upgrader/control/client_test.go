@@ -75,6 +75,17 @@ func TestStatusAndStop(t *testing.T) {
 	}
 }
 
+func TestAServiceThatEndsBeforeItCanAnswerAStop(t *testing.T) {
+	s := &Server{}
+	s.Backend = &fakeBackend{stop: func(context.Context, StopRequest) error {
+		s.Close()
+		return nil
+	}}
+	if err := serve(t, s).Stop(soon(t), StopRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAFailureIsAnOutcome(t *testing.T) {
 	code := 7
 	c := serve(t, &Server{Backend: &fakeBackend{upgrade: func(_ context.Context, r UpgradeRequest) Outcome {
