@@ -202,6 +202,9 @@ func TestEachFault(t *testing.T) {
 			if r.Total.Ends[c.end] < 1 {
 				t.Errorf("ends %v, want %q", r.Total.Ends, c.end)
 			}
+			if bad := c.fault != "" || c.end == strict.ResetIdle; bad != (r.Err() != nil) {
+				t.Errorf("error %v", r.Err())
+			}
 			if c.code != 0 && r.Total.Codes[c.code] != 1 {
 				t.Errorf("codes %v, want %d", r.Total.Codes, c.code)
 			}

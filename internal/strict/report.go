@@ -1,6 +1,11 @@
 package strict
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Count is what became of requests and connections.
 type Count struct {
@@ -72,4 +77,26 @@ type Report struct {
 	Latency     Latency         `json:"latency"` // of good answers, from the end of a request to the end of its answer, less what the handler was asked to take
 	Timeline    []Bucket        `json:"timeline"`
 	Failures    []Failure       `json:"failures,omitempty"` // the first MaxFailures
+}
+
+// Err tells what went wrong, or nil if no request failed and no connection broke.
+func (r *Report) Err() error {
+	c := &r.Total
+	if c.Failed() == 0 && c.Broken() == 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d requests failed %v, %d of %d connections broke %v", c.Failed(), c.Requests, c.Faults, c.Broken(), c.Connects, c.Ends)
+	for i, f := range r.Failures {
+		if i == 10 {
+			b.WriteString("\n…")
+			break
+		}
+		fmt.Fprintf(&b, "\n%v", f)
+	}
+	return errors.New(b.String())
+}
+
+func (f Failure) String() string {
+	return fmt.Sprintf("%.3f s %s: %s: %s", f.At.Seconds(), f.ID, f.Fault, f.Detail)
 }

@@ -92,8 +92,8 @@ func TestAFaultlessServer(t *testing.T) {
 			ln := serve(t, network, addr, counting(strict.Handler(3), 50, cancel))
 			r := strict.Load{Network: network, Addr: ln.Addr().String(), Groups: everyKind(), Seed: 1}.Run(ctx)
 			balanced(t, r)
-			if r.Total.Failed() > 0 || r.Total.Broken() > 0 {
-				t.Errorf("failures: %+v, ends: %v", r.Failures, r.Total.Ends)
+			if err := r.Err(); err != nil {
+				t.Error(err)
 			}
 			for _, k := range strict.Kinds() {
 				if c := r.Kinds[k]; c == nil || c.OK == 0 || len(c.Ends) != 1 {
