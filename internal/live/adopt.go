@@ -49,7 +49,7 @@ func (t *Table) takeBack(it *handover.Item, why error) {
 func (t *Table) place(it *handover.Item, stay bool) {
 	d := t.drain.Load()
 	stay = stay && d != nil
-	if d != nil && !stay && d.moving() == move && d.sender.Reserve() {
+	if d != nil && !stay && d.moving() == move && d.reserve() == move {
 		it.Server = t.name
 		t.give(d, it)
 		return

@@ -40,9 +40,17 @@ const (
 	finish             // close it when its grace is over
 )
 
+// sender is what a drain needs of a handover.Sender.
+type sender interface {
+	Reserve() bool
+	Put(*handover.Item, func(*handover.Item, error))
+	Failed() <-chan struct{}
+	Err() error
+}
+
 // drain is one call of Table.Drain.
 type drain struct {
-	sender   *handover.Sender // nil: nothing moves
+	sender   sender // nil: nothing moves
 	grace    time.Duration
 	stopping bool
 	start    int64
@@ -68,6 +76,18 @@ func (d *drain) moving() plan {
 		return move
 	case now() < failed+int64(d.grace):
 		return serve
+	}
+	return finish
+}
+
+// reserve asks the successor for room for one connection. finish: it has none.
+func (d *drain) reserve() plan {
+	switch {
+	case d.sender.Reserve():
+		return move
+	case d.sender.Err() != nil:
+		d.failed.CompareAndSwap(0, now())
+		return serve // Drain comes back to it
 	}
 	return finish
 }
@@ -143,13 +163,14 @@ func (t *Table) begin(ctx context.Context, o DrainOptions) (*drain, error) {
 	}
 	if o.Sender != nil && t.move {
 		err := o.Sender.Takes(ctx, t.name)
-		if err == nil || errors.Is(err, handover.ErrDead) {
+		switch {
+		case err == nil:
 			d.sender = o.Sender
-		} else {
-			t.log.WithError(err).Warn("connections are not handed over")
-		}
-		if errors.Is(err, handover.ErrDead) {
+		case errors.Is(err, handover.ErrDead):
+			d.sender = o.Sender
 			d.failed.Store(now())
+		default:
+			t.log.WithError(err).Warn("connections are not handed over")
 		}
 	}
 	d.start = now()

@@ -118,9 +118,12 @@ func (c *conn) leave(d *drain) error {
 	if !c.head.known {
 		return nil
 	}
-	if !d.sender.Reserve() {
+	switch d.reserve() {
+	case finish:
 		c.stay.Store(true)
 		return c.finish(d)
+	case serve:
+		return nil
 	}
 	it := c.item()
 	c.mu.Lock()

@@ -1,0 +1,38 @@
+//go:build unix
+
+package live
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSelfTest(t *testing.T) {
+	if err := SelfTest(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that behaves differently must be found out.
+func TestSelfTestControl(t *testing.T) {
+	a, err := newArena(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.end()
+	tr := trial{requests: 1, then: "GET"}
+	a.hs.SetKeepAlivesEnabled(false)
+	if err := tr.talk(a); err == nil || !strings.Contains(err.Error(), "closing: true") {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkSelfTest(b *testing.B) {
+	for b.Loop() {
+		for i := range trials {
+			if err := trials[i].run(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
