@@ -59,10 +59,10 @@ type Config struct {
 	// SIGWINCH and SIGQUIT; empty: none.
 	Forward []os.Signal
 	// Log hears what happens. nil: logrus.StandardLogger().
-	Log logrus.FieldLogger
+	Log logrus.FieldLogger `json:"-"`
 	// Ready is called once, when every service has had its first ready
 	// generation. nil: nobody is told.
-	Ready func()
+	Ready func() `json:"-"`
 }
 
 // Service is one kept program.
