@@ -81,6 +81,7 @@ func Run(ctx context.Context, c Config) (*Score, error) {
 	finished := s.perform(ctx)
 	if finished && c.Stay {
 		s.screen.line(s.invitation())
+		s.begin("what you did")
 		s.pass(ctx, nil)
 	}
 	score := s.score(finished, stop)
@@ -194,7 +195,7 @@ func (s *show) score(finished bool, stop context.CancelFunc) *Score {
 	}
 	s.conclude(report)
 	sc := &Score{Interrupted: !finished, Acts: s.rows, Report: report}
-	sc.OK = finished && report.Total.Failed() == 0 && report.Total.Broken() == 0
+	sc.OK = finished && report.Err() == nil
 	for _, r := range s.rows {
 		sc.OK = sc.OK && r.Error == ""
 	}
