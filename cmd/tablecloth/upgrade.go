@@ -117,10 +117,14 @@ func afterCancel(client *control.Client, o upgradeOptions, cause context.Context
 	if errors.Is(cause.Err(), context.DeadlineExceeded) {
 		why = fmt.Sprintf("no outcome within --timeout %v", o.timeout)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(cause), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(cause), 3*time.Second)
 	defer cancel()
 	out, err := client.Outcome(ctx, o.request.ID)
-	if err != nil || out.Result == control.Moved {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), err == nil && out.Result == control.Moved:
+		return control.Outcome{}, fail(exitUnknown, "see how it goes on: tablecloth events --follow",
+			"%s: the upgrade is still under way", why)
+	case err != nil:
 		return control.Outcome{}, fail(exitUnknown, "see which generation serves: tablecloth status",
 			"%s: the upgrade was told to end, but its outcome is not known", why)
 	}

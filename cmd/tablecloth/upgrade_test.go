@@ -152,3 +152,20 @@ func TestAnUpgradeOfWhichNobodyKnowsAnything(t *testing.T) {
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitUnknown, "", "its outcome is not known\n")
 }
+
+// One that has moved to the next generation can't be cancelled by going away.
+func TestAnUpgradeThatGoesOnAfterCtrlC(t *testing.T) {
+	t.Parallel() // the command asks for three seconds
+	began := make(chan struct{}, 1)
+	f := &fakeService{}
+	f.upgrade = func(_ context.Context, r control.UpgradeRequest) control.Outcome {
+		f.outcomes.Begin(r.ID)
+		began <- struct{}{}
+		return control.Outcome{ID: r.ID, Result: control.Moved}
+	}
+	startService(t, f)
+	c := startTablecloth(t, "upgrade", "--control", f.path)
+	receive(t, began)
+	c.cmd.Process.Signal(os.Interrupt)
+	c.wait(t).expect(t, exitUnknown, "", "interrupted: the upgrade is still under way\n")
+}

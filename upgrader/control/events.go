@@ -34,7 +34,8 @@ type Events struct {
 // DefaultEvents.
 func NewEvents(size int) *Events { return &Events{size: size} }
 
-// Publish numbers ev and appends it. At is now if it is zero. It never blocks.
+// Publish numbers ev and appends it. At is now if it is zero; the stack of a crash
+// is cut to 8 KiB. It never blocks.
 func (e *Events) Publish(ev Event) Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -42,12 +43,20 @@ func (e *Events) Publish(ev Event) Event {
 	if ev.At.IsZero() {
 		ev.At = time.Now()
 	}
+	if ev.Crash != nil && len(ev.Crash.Stack) > maxStack {
+		crash := *ev.Crash
+		crash.Stack = crash.Stack[:maxStack]
+		ev.Crash = &crash
+	}
 	e.last++
 	ev.Seq = e.last
 	e.push(ev)
 	e.tell()
 	return ev
 }
+
+// maxStack keeps a storm of crashes from filling the memory.
+const maxStack = 8 << 10
 
 func (e *Events) tell() {
 	close(e.news)

@@ -109,6 +109,15 @@ func TestTheTailThatTravelsIsBounded(t *testing.T) {
 	}
 }
 
+func TestStacksAreCut(t *testing.T) {
+	e := NewEvents(0)
+	crash := &Crash{Stack: strings.Repeat("x", 1<<20)}
+	e.Publish(Event{Crash: crash})
+	if n := len(e.Since(0)[0].Crash.Stack); n != maxStack || len(crash.Stack) != 1<<20 {
+		t.Errorf("%d, and the caller's %d", n, len(crash.Stack))
+	}
+}
+
 func TestOddTailsAreRefused(t *testing.T) {
 	for _, s := range []string{
 		`{"last":1,"tail":[{"seq":1},{"seq":2}]}`,

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -217,70 +215,6 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusAccepted, struct{}{})
 }
 
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	seq, follow, err := s.eventsQuery(r)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, err)
-		return
-	}
-	w.Header().Set(originHeader, s.Events.Origin())
-	w.Header().Set("Content-Type", "application/jsonl")
-	out := newStream(w)
-	if !follow {
-		out.send(s.Events.Since(seq))
-		return
-	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.ending, cancel)()
-	reader := s.Events.Follow(seq)
-	for evs := []Event(nil); out.send(evs) == nil; { // the first time only the headers are sent
-		if evs = reader.Next(ctx); evs == nil {
-			return
-		}
-	}
-}
-
-func (s *Server) eventsQuery(r *http.Request) (seq uint64, follow bool, err error) {
-	q := r.URL.Query()
-	if v := q.Get("since"); v != "" {
-		if seq, err = strconv.ParseUint(v, 10, 64); err != nil {
-			return 0, false, &Error{Message: fmt.Sprintf("since: %.20q is not a sequence number", v)}
-		}
-	}
-	switch v := q.Get("follow"); v {
-	case "", "0", "false":
-	case "1", "true":
-		follow = true
-	default:
-		return 0, false, &Error{Message: fmt.Sprintf("follow: %.20q is neither 0 nor 1", v)}
-	}
-	if o := q.Get("origin"); o != "" && o != s.Events.Origin() {
-		seq = ^uint64(0) // numbers of another life of the service mean nothing here
-	}
-	return seq, follow, nil
-}
-
-// stream writes events as JSON lines, each batch at once.
-type stream struct {
-	rc  *http.ResponseController
-	enc *json.Encoder
-}
-
-func newStream(w http.ResponseWriter) *stream {
-	return &stream{http.NewResponseController(w), json.NewEncoder(w)}
-}
-
-func (s *stream) send(evs []Event) error {
-	s.rc.SetWriteDeadline(time.Now().Add(stuckAfter)) // not supported by a recorder
-	for _, ev := range evs {
-		if err := s.enc.Encode(ev); err != nil {
-			return err
-		}
-	}
-	return s.rc.Flush()
-}
-
 func probe(ok func() bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -307,78 +241,4 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	}
 	writeError(w, http.StatusNotFound, &Error{Message: fmt.Sprintf("there is no %.100q", r.URL.Path),
 		Hint: "there are " + strings.Join(known, ", ")})
-}
-
-// readBody decodes an optional JSON body. Unknown fields are those of later
-// releases, and ignored.
-func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(stuckAfter))
-	defer rc.SetReadDeadline(time.Time{}) // the request's context must live on
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return &Error{Message: fmt.Sprintf("the body has over %d bytes", maxBody), Err: err}
-		}
-		return &Error{Message: "read the body: " + err.Error(), Err: err}
-	}
-	if len(strings.TrimSpace(string(b))) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return &Error{Message: "the body is not a JSON request: " + err.Error(), Err: err}
-	}
-	return nil
-}
-
-func bodyStatus(err error) int {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return http.StatusRequestEntityTooLarge
-	}
-	return http.StatusBadRequest
-}
-
-// resultStatus makes `curl -f` fail where an upgrade has failed.
-func resultStatus(r Result) int {
-	switch r {
-	case Ready:
-		return http.StatusOK
-	case Failed:
-		return http.StatusBadGateway
-	case TimedOut:
-		return http.StatusGatewayTimeout
-	case Refused:
-		return http.StatusConflict
-	case Moved:
-		return http.StatusAccepted
-	}
-	return http.StatusInternalServerError
-}
-
-func writeOutcome(w http.ResponseWriter, out Outcome) { writeJSON(w, resultStatus(out.Result), out) }
-
-// answer is the body of what is no success.
-type answer struct {
-	Error string `json:"error"`
-	Hint  string `json:"hint,omitempty"`
-}
-
-func writeError(w http.ResponseWriter, status int, err error) {
-	a := answer{Error: err.Error()}
-	var e *Error
-	if errors.As(err, &e) {
-		a = answer{Error: e.Message, Hint: e.Hint}
-	}
-	writeJSON(w, status, a)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(stuckAfter))
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.Encode(v)
 }
