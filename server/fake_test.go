@@ -28,7 +28,8 @@ type fakeGeneration struct {
 	readyErr error
 	status   func(*control.Generation)
 	closed   int
-	from, to *link.Conn // of handed over connections
+	from     chan *link.Conn // live connections come from there
+	to       *link.Conn      // and go there
 	bound    int
 }
 
@@ -93,7 +94,7 @@ func (f *fakeGeneration) end(why upgrader.Reason, timeout time.Duration) {
 	f.expired = make(chan struct{})
 	f.resumed = make(chan struct{})
 	f.drain = &upgrader.Drain{
-		Reason: why, Deadline: time.Now().Add(timeout), Expired: f.expired, Resumed: f.resumed, Successor: f.to,
+		Reason: why, Deadline: time.Now().Add(timeout), Expired: f.expired, Resumed: f.resumed, Successor: f.to, SuccessorDead: f.resumed,
 	}
 	close(f.exit)
 }
@@ -132,7 +133,7 @@ func (f *fakeGeneration) Close() error {
 }
 
 func (f *fakeGeneration) OnStatus(fn func(*control.Generation)) { f.status = fn }
-func (f *fakeGeneration) Predecessor() *link.Conn               { return f.from }
+func (f *fakeGeneration) Predecessors() <-chan *link.Conn       { return f.from }
 func (f *fakeGeneration) Event(control.Event)                   {}
 
 // rig is a server under test.

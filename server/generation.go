@@ -21,7 +21,7 @@ type generation interface {
 	Stop()
 	Close() error
 	OnStatus(func(*control.Generation))
-	Predecessor() *link.Conn
+	Predecessors() <-chan *link.Conn
 	Event(control.Event)
 }
 

@@ -38,7 +38,8 @@ func successors(t *testing.T) (old, next *fakeGeneration) {
 		t.Fatal(err)
 	}
 	old, next = newFake(), newFake()
-	old.to, next.from = ours, theirs
+	old.to, next.from = ours, make(chan *link.Conn, 1)
+	next.from <- theirs
 	return old, next
 }
 

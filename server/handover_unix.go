@@ -6,16 +6,25 @@ import (
 	"context"
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// receive takes over connections of the generation before, until it has no more.
+// receive takes over connections of the generation before, until ctx is done.
 func (s *Server) receive(ctx context.Context) {
-	l := s.gen.Predecessor()
-	if l == nil {
-		return
+	for {
+		select {
+		case l := <-s.gen.Predecessors():
+			go s.receiveFrom(ctx, l)
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+// receiveFrom takes over what comes through one link, until it is at its end.
+func (s *Server) receiveFrom(ctx context.Context, l *link.Conn) {
 	targets := make(map[string]handover.Target)
 	for i, r := range s.runners {
 		if t := r.target(); t != nil {
@@ -36,7 +45,7 @@ func (s *Server) sender(d *upgrader.Drain) *handover.Sender {
 	if d.Successor == nil {
 		return nil
 	}
-	return handover.NewSender(d.Successor, handover.SenderConfig{Dead: d.Resumed, Log: s.log})
+	return handover.NewSender(d.Successor, handover.SenderConfig{Dead: d.SuccessorDead, Log: s.log})
 }
 
 // sent ends the handover.

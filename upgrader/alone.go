@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
-	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -85,6 +84,9 @@ func (a *alone) succeed(parent *os.File) error {
 		return err
 	}
 	a.pred, a.env = p, p.state.Manager
+	if p.handover != nil {
+		a.u.connectionsFrom(p.handover)
+	}
 	if a.manager, err = newManager(a.env, a.u.log); err != nil {
 		return err
 	}
@@ -126,13 +128,6 @@ func (a *alone) foreignListener(network, addr string) gate.Socket {
 		return nil
 	}
 	return a.flip.foreignListener(network, addr)
-}
-
-func (a *alone) handoverFrom() *link.Conn {
-	if a.pred == nil {
-		return nil
-	}
-	return a.pred.handover
 }
 
 func (a *alone) trouble(err error) {
@@ -236,7 +231,9 @@ func (a *alone) leave() {
 
 func (a *alone) handsUp(control.Crash) bool { return false }
 
-func (a *alone) stopService(control.StopRequest) bool { return false }
+func (a *alone) stopService(control.StopRequest, string) bool { return false }
+
+func (a *alone) event(control.Event) {} // the heir is told
 
 func (a *alone) close(last bool) error {
 	var errs []error

@@ -18,7 +18,7 @@ type controlSocket struct {
 
 // openControl takes the control socket over, or makes it.
 func (u *Upgrader) openControl() error {
-	if u.o.Control == "" || u.control != nil {
+	if u.o.Control == "" || u.kept || u.control != nil {
 		return nil
 	}
 	v := u.inventory

@@ -43,6 +43,8 @@ func (s *successor) handover() *link.Conn {
 
 func (s *successor) dead() <-chan struct{} { return s.died }
 
+func (s *successor) kept() bool { return false }
+
 func (s *successor) left() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()

@@ -3,6 +3,7 @@ package upgrader
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -192,7 +193,19 @@ func (v *inventory) closeUnclaimed() {
 	v.given = nil
 }
 
-// listen describes the sockets in use, for a status.
+// closeSockets closes this process's descriptors of all sockets in use.
+func (v *inventory) closeSockets() {
+	v.mu.Lock()
+	held := append([]*item(nil), v.held...)
+	v.mu.Unlock() // closing releases
+	for _, it := range held {
+		if c, ok := it.gate.(io.Closer); ok {
+			c.Close()
+		}
+	}
+}
+
+// listening describes the sockets in use, for a status.
 func (v *inventory) listening() []string {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -280,7 +280,7 @@ func (l *life) handOver(h heir) {
 	}
 	l.beginDrain(reason, l.u.o.KillTimeout, h)
 	for _, w := range l.next {
-		if w.Trigger == triggerCrash { // of this process, which is being replaced
+		if w.Trigger == triggerCrash || h.kept() { // of this process, which is being replaced
 			l.answer(w, control.Outcome{Result: control.Moved, Generation: l.u.generation + 1, PID: h.pid()})
 		} else {
 			l.forward(w)
@@ -322,7 +322,7 @@ func (l *life) beginDrain(reason Reason, timeout time.Duration, h heir) {
 	})
 	if h != nil {
 		d.Successor = h.handover()
-		d.SuccessorPID = h.pid()
+		d.SuccessorPID, d.SuccessorDead = h.pid(), h.dead()
 	}
 	l.drain = d
 	l.event(control.Event{Kind: control.EventDrain, Text: string(reason)})
@@ -342,7 +342,7 @@ func (l *life) expire() {
 // bereft is when the successor has died: unless the service is being stopped,
 // this generation acts again.
 func (l *life) bereft(h heir) {
-	if l.heir != h || l.phase != draining {
+	if l.heir != h || l.phase != draining || h.kept() {
 		return
 	}
 	if h.left() {
@@ -358,6 +358,39 @@ func (l *life) bereft(h heir) {
 	l.caught = nil
 	l.event(control.Event{Kind: control.EventResumed})
 	l.proceed()
+}
+
+// dismissed is the keeper's word that this worker is to drain.
+func (l *life) dismissed(reason Reason, timeout time.Duration, h heir) {
+	if l.drain != nil {
+		l.expireBy(timeout)
+		return
+	}
+	if reason == Stopped {
+		l.phase = stopping
+		l.beginDrain(Stopped, timeout, nil)
+		return
+	}
+	if reason == Crashed && l.caught == nil {
+		l.caught = errors.New("the keeper says so")
+	}
+	l.u.inventory.shutGates()
+	l.u.o.KillTimeout = timeout
+	l.handOver(h)
+}
+
+// orphaned is when the keeper has died: its successor must be able to bind, so
+// nothing listens here any more, and what is being served is finished.
+func (l *life) orphaned() {
+	if l.u.closed.Load() {
+		return
+	}
+	l.u.log.Error("the keeper died: finishing what is being served")
+	if l.drain == nil {
+		l.phase = stopping
+		l.beginDrain(Stopped, l.u.o.KillTimeout, nil)
+	}
+	l.u.inventory.closeSockets()
 }
 
 // resumeDrain takes Exit back.
@@ -378,8 +411,9 @@ func (l *life) expireBy(d time.Duration) {
 }
 
 // stop ends the service.
-func (l *life) stop(r control.StopRequest) {
+func (l *life) stop(r control.StopRequest, signal string) {
 	switch {
+	case l.phase == draining && l.heir.kept():
 	case l.phase == draining:
 		// Whoever ends any generation means the service.
 		if err := l.heir.stop(); err != nil {
@@ -389,7 +423,7 @@ func (l *life) stop(r control.StopRequest) {
 		if r.Now {
 			l.expire()
 		}
-	case l.u.succession.stopService(r):
+	case l.u.succession.stopService(r, signal):
 	default:
 		l.phase = stopping
 		for _, w := range l.next {

@@ -34,7 +34,7 @@ func (u *Upgrader) listenToSignals() {
 				again := s == os.Interrupt && interrupted && terminal.is()
 				interrupted = interrupted || s == os.Interrupt
 				u.log.Infof("%s: stopping", signalName(s))
-				u.post(func(l *life) { l.stop(control.StopRequest{Now: again}) })
+				u.post(func(l *life) { l.stop(control.StopRequest{Now: again}, signalName(s)) })
 			case <-u.over:
 				return
 			}

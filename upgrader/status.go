@@ -26,6 +26,9 @@ func (u *Upgrader) OnStatus(fill func(g *control.Generation)) {
 // Status tells how things are. After Close only what is left to tell.
 func (u *Upgrader) Status() Status {
 	s := Status{Version: 1, Mode: "alone"}
+	if u.kept {
+		s.Mode = "kept"
+	}
 	u.ask(func(l *life) { s.Services = []control.Service{l.service()} })
 	return s
 }
@@ -146,7 +149,7 @@ func (b backend) Outcome(ctx context.Context, id string) (control.Outcome, bool)
 }
 
 func (b backend) Stop(_ context.Context, r control.StopRequest) error {
-	b.u.ask(func(l *life) { l.stop(r) })
+	b.u.ask(func(l *life) { l.stop(r, "") })
 	return nil
 }
 

@@ -15,8 +15,6 @@ type succession interface {
 	// foreignListener returns a listener that was inherited in some other way
 	// than the inventory's; nil: there is none.
 	foreignListener(network, addr string) gate.Socket
-	// handoverFrom is where live connections come from; nil: nowhere.
-	handoverFrom() *link.Conn
 	// trouble tells the predecessor why this process will probably fail.
 	trouble(error)
 	// announce says that this generation is ready, and returns when it acts for
@@ -36,8 +34,10 @@ type succession interface {
 	// of a replacement; false: attempt is.
 	handsUp(c control.Crash) bool
 	// stopService passes a stop on to whoever is in charge; false: it is this
-	// process.
-	stopService(r control.StopRequest) bool
+	// process. signal names the one that it came by; "": none.
+	stopService(r control.StopRequest, signal string) bool
+	// event tells whoever is in charge of what only this process knows.
+	event(control.Event)
 	// acting tells the predecessor that this generation accepts.
 	acting()
 	// resume makes this process the one that acts again.
@@ -71,6 +71,8 @@ type heir interface {
 	handover() *link.Conn
 	// dead is closed when it has died, as far as this process can know.
 	dead() <-chan struct{}
+	// kept reports whether its death is its keeper's affair.
+	kept() bool
 	// left reports whether it had said before that the service is being stopped.
 	left() bool
 	// words are messages from it, for this generation's life.
@@ -86,20 +88,20 @@ type heir interface {
 type none struct{}
 
 func (none) foreignListener(string, string) gate.Socket { return nil }
-func (none) handoverFrom() *link.Conn                   { return nil }
 func (none) trouble(error)                              {}
 func (none) announce() error                            { return nil }
 func (none) attempt(context.Context, launch) attempted {
 	return attempted{outcome: refused(ErrNotSupported, "")}
 }
-func (none) predecessorDone() <-chan struct{}     { return closedChan }
-func (none) hurry()                               {}
-func (none) leave()                               {}
-func (none) handsUp(control.Crash) bool           { return false }
-func (none) stopService(control.StopRequest) bool { return false }
-func (none) acting()                              {}
-func (none) resume() error                        { return nil }
-func (none) close(bool) error                     { return nil }
+func (none) predecessorDone() <-chan struct{}             { return closedChan }
+func (none) hurry()                                       {}
+func (none) leave()                                       {}
+func (none) handsUp(control.Crash) bool                   { return false }
+func (none) stopService(control.StopRequest, string) bool { return false }
+func (none) event(control.Event)                          {}
+func (none) acting()                                      {}
+func (none) resume() error                                { return nil }
+func (none) close(bool) error                             { return nil }
 
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 

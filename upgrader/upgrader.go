@@ -31,6 +31,9 @@ type Drain struct {
 	SuccessorPID int // 0: none, or not known
 	// Successor is where live connections can go; nil: nowhere.
 	Successor *link.Conn
+	// SuccessorDead is closed when the successor has died: what was on its way
+	// to it is this generation's again. nil: not known.
+	SuccessorDead <-chan struct{}
 	// Expired is closed at the deadline, or when somebody asked that the drain
 	// end at once. What is left should be cut then, and the process end: if it
 	// doesn't, its successor kills it a second later.
@@ -64,6 +67,9 @@ type Upgrader struct {
 	events     *control.Events
 	outcomes   *control.Outcomes
 	control    *controlSocket // nil: none
+	kept       bool           // by a keeper
+
+	sources chan *link.Conn // of Predecessors
 
 	inbox  chan func(*life)
 	over   chan struct{} // closed: the life's goroutine has ended
@@ -80,6 +86,9 @@ type Upgrader struct {
 	drain *Drain
 	fill  func(*control.Generation) // of OnStatus
 }
+
+// maxSources is how many links may wait for somebody who asks for them.
+const maxSources = 64
 
 // New finds out how this process was started, and returns its Upgrader. It can
 // be called once per process: call it early, before anything opens descriptors
@@ -122,6 +131,7 @@ func build(o Options) *Upgrader {
 		inventory: newInventory(),
 		events:    control.NewEvents(0),
 		outcomes:  new(control.Outcomes),
+		sources:   make(chan *link.Conn, maxSources),
 		inbox:     make(chan func(*life), 64),
 		over:      make(chan struct{}),
 		exit:      make(chan struct{}),
@@ -223,7 +233,7 @@ func (u *Upgrader) request(ctx context.Context, r control.UpgradeRequest) contro
 
 // Stop ends the service: Exit is closed with Reason Stopped, here or, if a
 // successor acts already, there. An upgrade under way is cancelled.
-func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{}) }) }
+func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{}, "") }) }
 
 // Close is to be the last call of a generation, when everything is served. After
 // a stop the PID file, the control socket and the paths of unix sockets are
@@ -249,9 +259,20 @@ func (u *Upgrader) Close() error {
 // Generation is the number of this generation, from 1.
 func (u *Upgrader) Generation() int { return u.generation }
 
-// Predecessor is where live connections of the generation before come from; nil:
-// from nowhere. It is there from New on.
-func (u *Upgrader) Predecessor() *link.Conn { return u.succession.handoverFrom() }
+// Predecessors gives a link for each generation, or keeper, from which live
+// connections may come: one as soon as New has returned, more of them later. The
+// channel is never closed.
+func (u *Upgrader) Predecessors() <-chan *link.Conn { return u.sources }
+
+// connectionsFrom adds to Predecessors.
+func (u *Upgrader) connectionsFrom(l *link.Conn) {
+	select {
+	case u.sources <- l:
+	default:
+		u.log.Error("too many links for live connections at once")
+		l.Close()
+	}
+}
 
 // Event tells those who watch the service that something happened. Generation
 // and PID are this one's if they are zero. It doesn't block.
@@ -261,6 +282,7 @@ func (u *Upgrader) Event(e control.Event) {
 		if l.heir != nil {
 			l.heir.event(e)
 		}
+		u.succession.event(e)
 	})
 }
 

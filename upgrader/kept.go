@@ -1,0 +1,292 @@
+//go:build unix
+
+package upgrader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+// underKeeper is the succession of a worker: its keeper starts and ends
+// generations, and this process asks it for them.
+type underKeeper struct {
+	u       *Upgrader
+	conn    *kept.Conn
+	welcome kept.Welcome
+	goes    chan struct{} // closed: its Go
+	lost    chan struct{} // closed: the keeper is dead, or doesn't make sense
+
+	mu      sync.Mutex
+	waiting map[string]chan control.Outcome // upgrades asked for, by ID
+	heir    *keptHeir                       // where connections go at a drain
+}
+
+// welcomeTimeout bounds the wait for the keeper's first word.
+const welcomeTimeout = 10 * time.Second
+
+// newKept says hello to the keeper; nil, nil: there is none.
+func newKept(u *Upgrader) (*underKeeper, error) {
+	conn, err := kept.Dial()
+	if conn == nil || err != nil {
+		return nil, err
+	}
+	os.Unsetenv(kept.Env) // the programs that we start aren't kept
+	k := &underKeeper{u: u, conn: conn, goes: make(chan struct{}), lost: make(chan struct{}),
+		waiting: make(map[string]chan control.Outcome)}
+	if err := k.greet(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("greet the keeper: %w", err)
+	}
+	u.generation = k.welcome.Generation
+	u.o.KillTimeout = k.welcome.KillTimeout
+	if u.o.PIDFile != "" {
+		u.log.Info("the keeper has the PID file (--pidfile, --worker-pidfile): none is written here")
+	}
+	sockets, err := sd.Take().Sockets()
+	for _, s := range sockets {
+		u.inventory.given = append(u.inventory.given, &item{Key: key{Kind: activated, Name: s.Name}, file: s.File()})
+	}
+	go k.listen()
+	go k.reportStatus()
+	return k, err
+}
+
+func (k *underKeeper) greet() error {
+	k.conn.Link().SetDeadline(time.Now().Add(welcomeTimeout))
+	defer k.conn.Link().SetDeadline(time.Time{})
+	if err := k.conn.Send(&kept.Hello{Version: kept.Version, Build: buildVersion()}); err != nil {
+		return err
+	}
+	m, files, err := k.conn.Recv()
+	if err != nil {
+		return err
+	}
+	w, ok := m.(*kept.Welcome)
+	if !ok || len(files) > 0 || w.Generation < 1 {
+		return fmt.Errorf("it answered with %T instead of a welcome", m)
+	}
+	k.welcome = *w
+	return nil
+}
+
+// listen hears the keeper for as long as it lives.
+func (k *underKeeper) listen() {
+	defer close(k.lost)
+	for {
+		m, files, err := k.conn.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				k.u.log.WithError(err).Error("lost the keeper")
+			}
+			k.u.post((*life).orphaned)
+			return
+		}
+		k.hear(m, files)
+	}
+}
+
+func (k *underKeeper) hear(m kept.Message, files []int) {
+	switch m := m.(type) {
+	case *kept.Go:
+		select {
+		case <-k.goes:
+		default:
+			close(k.goes)
+		}
+	case *kept.Outcome:
+		k.mu.Lock()
+		if c := k.waiting[m.ID]; c != nil {
+			c <- m.Outcome
+			delete(k.waiting, m.ID)
+		}
+		k.mu.Unlock()
+	case *kept.Drain:
+		k.drain(m)
+	case *kept.Peer:
+		k.meet(m, files)
+		return
+	}
+	(&link.Message{Files: files}).Close()
+}
+
+// meet takes a link to another worker.
+func (k *underKeeper) meet(m *kept.Peer, files []int) {
+	if len(files) != 1 {
+		k.u.log.Errorf("the keeper sent %d descriptors for a link to a worker", len(files))
+		(&link.Message{Files: files}).Close()
+		return
+	}
+	l, err := link.New(files[0])
+	if err != nil {
+		k.u.log.WithError(err).Error("the keeper's link to another worker is none")
+		return
+	}
+	if m.Role == kept.Predecessor {
+		k.u.connectionsFrom(l)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.heir = newKeptHeir(m.PID, l)
+}
+
+// drain does what the keeper says.
+func (k *underKeeper) drain(m *kept.Drain) {
+	k.mu.Lock()
+	h := k.heir
+	k.mu.Unlock()
+	if h == nil {
+		h = newKeptHeir(0, nil)
+	}
+	k.u.post(func(l *life) { l.dismissed(Reason(m.Reason), m.Timeout, h) })
+}
+
+func (k *underKeeper) foreignListener(string, string) gate.Socket { return nil }
+
+func (k *underKeeper) trouble(error) {} // what goes to stderr reaches the keeper
+
+func (k *underKeeper) announce() error {
+	if err := k.conn.Send(&kept.Ready{}); err != nil {
+		return fmt.Errorf("say ready to the keeper: %w", err)
+	}
+	select {
+	case <-k.goes:
+		return nil
+	case <-k.lost:
+		return errors.New("the keeper died before this worker was to serve")
+	}
+}
+
+func (k *underKeeper) acting() {}
+
+// attempt asks the keeper, which sends a Drain apart from the outcome.
+func (k *underKeeper) attempt(ctx context.Context, l launch) attempted {
+	answer := make(chan control.Outcome, 1)
+	k.mu.Lock()
+	k.waiting[l.ids[0]] = answer
+	k.mu.Unlock()
+	r := l.request
+	r.ID = l.ids[0]
+	if err := k.conn.Send(&kept.Upgrade{UpgradeRequest: r}); err != nil {
+		return attempted{outcome: control.Outcome{Result: control.Failed, Reason: "the keeper doesn't hear: " + err.Error()}}
+	}
+	l.started(0)
+	select {
+	case o := <-answer:
+		return attempted{outcome: o}
+	case <-k.lost:
+		return attempted{outcome: control.Outcome{Result: control.Failed, Reason: "the keeper died"}}
+	case <-ctx.Done():
+		return attempted{outcome: control.Outcome{Result: control.Failed, Reason: errCancelled.Error()}}
+	}
+}
+
+func (k *underKeeper) predecessorDone() <-chan struct{} { return closedChan }
+
+func (k *underKeeper) hurry() {}
+
+func (k *underKeeper) leave() {}
+
+func (k *underKeeper) handsUp(c control.Crash) bool {
+	return k.conn.Send(&kept.Crash{Error: c.Error, Stack: c.Stack, Count: 1}) == nil
+}
+
+// stopService: a signal to this process means this process, anything else the
+// service.
+func (k *underKeeper) stopService(r control.StopRequest, signal string) bool {
+	select {
+	case <-k.lost:
+		return false
+	default:
+	}
+	if signal != "" {
+		return k.conn.Send(&kept.Leave{Reason: signal}) == nil
+	}
+	return k.conn.Send(&kept.Stop{Now: r.Now}) == nil
+}
+
+func (k *underKeeper) event(e control.Event) { k.conn.Send(&kept.Event{Event: e}) }
+
+func (k *underKeeper) resume() error { return nil }
+
+func (k *underKeeper) close(bool) error { return nil } // the end of the process closes the link
+
+// reportStatus tells the keeper what only this process knows, when it changes.
+func (k *underKeeper) reportStatus() {
+	tick := time.NewTicker(statusInterval)
+	defer tick.Stop()
+	var last string
+	for {
+		select {
+		case <-tick.C:
+		case <-k.u.over:
+			return
+		case <-k.lost:
+			return
+		}
+		var g control.Generation
+		k.u.ask(func(l *life) { g = l.ownGeneration() })
+		if len(g.Workers) == 0 {
+			return
+		}
+		s := &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: g.State != control.Serving}
+		if b, err := json.Marshal(s); err == nil && string(b) != last {
+			last = string(b)
+			k.conn.Send(s)
+		}
+	}
+}
+
+// keptHeir is the worker that takes a kept worker's connections. Its death is
+// the keeper's affair, but for connections on their way to it.
+type keptHeir struct {
+	id     int
+	link   *link.Conn // nil: connections can't move
+	died   chan struct{}
+	never  chan struct{}
+	handle *proc.Handle
+}
+
+func newKeptHeir(pid int, l *link.Conn) *keptHeir {
+	h := &keptHeir{id: pid, link: l, died: make(chan struct{}), never: make(chan struct{})}
+	if l == nil || pid == 0 {
+		return h
+	}
+	p, err := proc.Open(pid)
+	if err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			close(h.died)
+		}
+		return h
+	}
+	h.handle = p
+	go func() {
+		<-p.Done()
+		close(h.died)
+	}()
+	return h
+}
+
+func (h *keptHeir) pid() int                             { return h.id }
+func (h *keptHeir) handover() *link.Conn                 { return h.link }
+func (h *keptHeir) dead() <-chan struct{}                { return h.died }
+func (h *keptHeir) kept() bool                           { return true }
+func (h *keptHeir) left() bool                           { return false }
+func (h *keptHeir) expire() <-chan struct{}              { return h.never }
+func (h *keptHeir) forward(control.UpgradeRequest) error { return errors.ErrUnsupported }
+func (h *keptHeir) stop() error                          { return nil }
+func (h *keptHeir) event(control.Event)                  {}
+func (h *keptHeir) status(control.Generation)            {}
