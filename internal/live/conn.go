@@ -34,7 +34,7 @@ type conn struct {
 	over    net.Conn    // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
 	pinned  bool        // no drain of HTTP/1 connections waits for it; guarded by table.mu
 	stay    atomic.Bool // this one never moves
-	culled  bool        // closed by a drain, while idle
+	culled  atomic.Bool // closed by a drain, while idle
 
 	// Where the connection stood when it was accepted or adopted.
 	served    bool      // a request had been answered on it

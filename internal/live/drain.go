@@ -266,7 +266,7 @@ func (t *Table) ended(c *conn, was phase) {
 		return
 	}
 	switch {
-	case c.culled:
+	case c.culled.Load():
 		t.countClosed(closedIdle)
 	case was == active:
 		t.countClosed(closedAnswered)

@@ -148,6 +148,6 @@ func (c *conn) finish(d *drain) error {
 	if waiting(c.sock) {
 		return nil
 	}
-	c.culled = true
+	c.culled.Store(true)
 	return io.EOF
 }
