@@ -17,8 +17,9 @@ import (
 )
 
 // An act does something to the service while the clients are at it, and tells in
-// a few words what came of it. took is from the trigger to the first answer of
-// the generation which that led to; 0: none was to come.
+// a few words what came of it. took is how long it was to the first answer of the
+// generation which that led to, from the start of its process (an upgrade waits
+// until the last one is over) or from the crash; 0: none was to come.
 type act struct {
 	name string
 	do   func(*show, context.Context) (came string, took time.Duration, err error)
@@ -47,7 +48,6 @@ func program(n int) []act {
 }
 
 func (s *show) upgrade(ctx context.Context) (string, time.Duration, error) {
-	since := time.Now()
 	out, err := s.stage.control.Upgrade(ctx, control.UpgradeRequest{})
 	if err != nil {
 		return "", 0, err
@@ -55,7 +55,7 @@ func (s *show) upgrade(ctx context.Context) (string, time.Duration, error) {
 	if out.Result != control.Ready {
 		return "", 0, fmt.Errorf("%s: %s", out.Result, out.Reason)
 	}
-	took, err := s.answered(ctx, out.Generation, since)
+	took, err := s.answered(ctx, out.Generation, out.At.Add(-out.Took))
 	return fmt.Sprintf("generation %d serves", out.Generation), took, err
 }
 
@@ -134,10 +134,12 @@ func clients() []strict.Group {
 		{Kind: strict.Get, N: 12},
 		{Kind: strict.Post, N: 12},
 		{Kind: strict.Split, N: 8, Size: 16 << 10},
+		{Kind: strict.Pipelined, N: 4},
 		{Kind: strict.Slow, N: 12},
 		{Kind: strict.Expect, N: 4},
 		{Kind: strict.Unread, N: 4},
 		{Kind: strict.CRLF, N: 4},
+		{Kind: strict.HalfHead, N: 4},
 		{Kind: strict.Long, N: 4, Delay: time.Second},
 		{Kind: strict.Idle, N: 80, Pause: idleness / 2},
 		{Kind: strict.Connect, Rate: 100},

@@ -40,7 +40,7 @@ type Row struct {
 	At       time.Duration `json:"at_ns"` // from the start of the load
 	Came     string        `json:"came,omitempty"`
 	Error    string        `json:"error,omitempty"`
-	Took     time.Duration `json:"took_ns,omitempty"` // from the trigger to the first answer of the next generation
+	Took     time.Duration `json:"took_ns,omitempty"` // to the first answer of the next generation, from the start of its process or from the crash
 	Requests int64         `json:"requests"`
 	Failed   int64         `json:"failed"`
 	Lost     int64         `json:"lost"`   // connections that broke
