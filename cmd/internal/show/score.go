@@ -124,7 +124,7 @@ func (s *screen) verdict(sc *Score) {
 		s.line(fmt.Sprintf("%s times a connection went on in the next generation.", number(c.Moved)))
 	}
 	if took := handovers(sc.Acts); len(took) > 0 {
-		s.line(fmt.Sprintf("The next generation answered %s after its start, or the crash (median of %d).", short(took[len(took)/2]), len(took)))
+		s.line(fmt.Sprintf("The next generation answered %s after its start or the crash (median of %d).", short(took[len(took)/2]), len(took)))
 	}
 	l := sc.Report.Latency
 	s.line(fmt.Sprintf("Answers took %s (median), %s (p99), %s (longest).", short(l.P50), short(l.P99), short(l.Max)))
