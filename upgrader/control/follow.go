@@ -54,6 +54,7 @@ func (f *follower) follow(ctx context.Context, yield func(Event, error) bool) er
 	f.heard = time.Now()
 	first := true
 	for {
+		seq := f.seq
 		err := f.read(ctx, true, yield)
 		switch {
 		case ctx.Err() != nil:
@@ -64,6 +65,9 @@ func (f *follower) follow(ctx context.Context, yield func(Event, error) bool) er
 			return err
 		}
 		first = false
+		if err == nil && f.seq != seq {
+			continue // the next generation may have little time left, too
+		}
 		if err := sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
