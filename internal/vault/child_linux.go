@@ -19,6 +19,8 @@ import (
 // child is all the memory that the vault writes to, besides its stack.
 var child struct {
 	sock    uintptr
+	numbers uintptr // in reply
+	rights  uintptr // in control
 	request [maxScan + 2]int32
 	reply   [maxScan + 2]int32
 	control struct {
@@ -91,14 +93,20 @@ func serve() {
 		if errno != 0 || n < 4 || n > unsafe.Sizeof(child.request) {
 			break
 		}
+		child.rights = 0
 		switch child.request[0] {
 		case requestFetch:
-			errno = fetch(n/4 - 1)
+			fetch(n/4 - 1)
 		case requestScan:
-			errno = scan()
+			scan()
 		default:
 			child.reply[0] = -int32(unix.EINVAL)
-			errno = respond(1, 0)
+			child.numbers = 1
+		}
+		errno = respond()
+		if errno != 0 && child.rights != 0 && errno != unix.EPIPE {
+			fail(-int32(errno))
+			errno = respond()
 		}
 		if errno != 0 {
 			break
@@ -110,17 +118,16 @@ func serve() {
 }
 
 // fetch answers with one status for each descriptor that was asked for: itself,
-// or a negative errno. One that can't be sent makes all of them fail; the keeper
-// then asks in smaller portions.
+// or a negative errno.
 //
 //go:noinline
 //go:norace
 //go:nosplit
-func fetch(n uintptr) syscall.Errno {
+func fetch(n uintptr) {
 	if n > maxFetch {
 		n = maxFetch
 	}
-	rights := uintptr(0)
+	child.numbers = n
 	for i := uintptr(0); i < n && i < maxFetch; i++ {
 		fd := child.request[i+1]
 		_, _, errno := syscall.RawSyscall6(unix.SYS_FCNTL, uintptr(fd), unix.F_GETFD, 0, 0, 0, 0)
@@ -129,19 +136,24 @@ func fetch(n uintptr) syscall.Errno {
 			continue
 		}
 		child.reply[i] = fd
-		if rights < maxFetch {
-			child.control.fds[rights] = fd
+		if child.rights < maxFetch {
+			child.control.fds[child.rights] = fd
 		}
-		rights++
+		child.rights++
 	}
-	errno := respond(n, rights)
-	if errno == 0 || errno == unix.EPIPE || errno == unix.ECONNRESET {
-		return errno
+}
+
+// fail changes all statuses after one descriptor couldn't be sent. The keeper
+// then asks in smaller portions.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func fail(status int32) {
+	for i := uintptr(0); i < child.numbers && i < maxFetch; i++ {
+		child.reply[i] = status
 	}
-	for i := uintptr(0); i < n && i < maxFetch; i++ {
-		child.reply[i] = -int32(errno)
-	}
-	return respond(n, 0)
+	child.rights = 0
 }
 
 // scan looks for TCP sockets among the descriptors from request[1] up to, and
@@ -150,7 +162,7 @@ func fetch(n uintptr) syscall.Errno {
 //go:noinline
 //go:norace
 //go:nosplit
-func scan() syscall.Errno {
+func scan() {
 	n := uintptr(1)
 	fd, to := child.request[1], child.request[2]
 	for ; fd < to && n < maxScan; fd++ {
@@ -164,7 +176,7 @@ func scan() syscall.Errno {
 		n++
 	}
 	child.reply[0] = fd
-	return respond(n, 0)
+	child.numbers = n
 }
 
 // option reads a socket option into child.value.
@@ -180,17 +192,17 @@ func option(fd int32, name uintptr) bool {
 	return errno == 0
 }
 
-// respond sends n numbers of reply and, with them, rights descriptors.
+// respond sends the first numbers of reply and, with them, rights descriptors.
 //
 //go:noinline
 //go:norace
 //go:nosplit
-func respond(n, rights uintptr) syscall.Errno {
-	child.iov.Len = uint64(n * 4)
-	child.control.header.Len = uint64(unix.SizeofCmsghdr + rights*4)
+func respond() syscall.Errno {
+	child.iov.Len = uint64(child.numbers * 4)
+	child.control.header.Len = uint64(unix.SizeofCmsghdr + child.rights*4)
 	child.msg.Controllen = 0
-	if rights != 0 {
-		child.msg.Controllen = uint64(unix.SizeofCmsghdr + (rights*4+7)&^7)
+	if child.rights != 0 {
+		child.msg.Controllen = uint64(unix.SizeofCmsghdr + (child.rights*4+7)&^7)
 	}
 	for {
 		_, _, errno := syscall.RawSyscall6(unix.SYS_SENDMSG, child.sock,
