@@ -56,11 +56,11 @@ func (f *follower) follow(ctx context.Context, yield func(Event, error) bool) er
 	for {
 		seq := f.seq
 		err := f.read(ctx, true, yield)
+		lost := errors.Is(err, errBroken) || errors.Is(err, ErrNotRunning) && !first
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil, errors.Is(err, errBroken):
-		case errors.Is(err, ErrNotRunning) && !first && time.Since(f.heard) < reattachTimeout:
+		case err == nil, lost && time.Since(f.heard) < reattachTimeout:
 		default:
 			return err
 		}
