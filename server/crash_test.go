@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -406,14 +405,4 @@ func TestConnsPanic(t *testing.T) {
 	if n := r.panics.Load(); n < 1 {
 		t.Errorf("%d panics counted", n)
 	}
-}
-
-// secure is web with TLS and HTTP/2, with net/http's own test certificate.
-func secure(t *testing.T, h http.HandlerFunc) *Service {
-	ts := httptest.NewUnstartedServer(nil)
-	ts.StartTLS()
-	defer ts.Close()
-	hs := &http.Server{Handler: h, TLSConfig: ts.TLS.Clone()}
-	hs.TLSConfig.NextProtos = nil
-	return HTTP("web", hs, "127.0.0.1:0")
 }

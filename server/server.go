@@ -86,7 +86,13 @@ func newServer(o Options, services []*Service) (*Server, error) {
 			return nil, err
 		}
 	}
-	return s, s.attach(s.up, services)
+	if err = s.attach(s.up, services); err == nil {
+		return s, nil
+	}
+	if o.Upgrader == nil {
+		s.up.Close()
+	}
+	return nil, err
 }
 
 // prepare does what needs no socket.
@@ -113,13 +119,17 @@ func prepare(o Options, services []*Service) (*Server, error) {
 	return s, nil
 }
 
-// attach binds. If that fails the generation is closed.
+// attach binds; everything, or nothing.
 func (s *Server) attach(gen generation, services []*Service) error {
 	s.gen = gen
+	var bound []net.Listener
 	for i, svc := range services {
 		lns, err := s.listen(svc)
+		bound = append(bound, lns...)
 		if err != nil {
-			gen.Close()
+			for _, ln := range bound {
+				ln.Close()
+			}
 			return fmt.Errorf("service %q: %w", svc.Name, err)
 		}
 		s.addrs[svc.Name] = lns[0].Addr()
@@ -129,16 +139,15 @@ func (s *Server) attach(gen generation, services []*Service) error {
 	return nil
 }
 
-func (s *Server) listen(svc *Service) ([]net.Listener, error) {
-	var lns []net.Listener
+func (s *Server) listen(svc *Service) (lns []net.Listener, err error) {
 	for _, spec := range svc.Listen {
 		a, err := parseAddress(spec)
 		if err != nil {
-			return nil, err
+			return lns, err
 		}
 		ln, err := s.gen.ListenNamed(svc.Name, a.network, a.addr)
 		if err != nil {
-			return nil, err
+			return lns, err
 		}
 		lns = append(lns, ln)
 	}
