@@ -69,6 +69,7 @@ type inventory struct {
 	held  []*item     // in use, and for the next one
 	asked map[key]int // how often, Ord being 0
 	open  bool        // gates are
+	paths []pathID    // of sockets that were closed: the file outlives them until the service ends
 }
 
 func newInventory() *inventory { return &inventory{asked: make(map[key]int)} }
@@ -122,6 +123,7 @@ func (v *inventory) release(it *item) {
 	for i, h := range v.held {
 		if h == it {
 			v.held = append(v.held[:i:i], v.held[i+1:]...)
+			v.paths = append(v.paths, it.Path)
 			return
 		}
 	}
@@ -236,6 +238,9 @@ func (v *inventory) removePaths() error {
 	var errs []error
 	for _, it := range v.held {
 		errs = append(errs, it.Path.remove())
+	}
+	for _, p := range v.paths {
+		errs = append(errs, p.remove())
 	}
 	return errors.Join(errs...)
 }

@@ -249,6 +249,28 @@ func TestFatalEndsTheProcess(t *testing.T) {
 	d.expect(`^fatal error: `)
 }
 
+// A socket file belongs to the service, not to a generation of it.
+func TestUnixSocketIsThereUntilTheServiceEnds(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "s")
+	d := start(t, "--unix", sock)
+	syscall.Kill(d.pid(), syscall.SIGHUP)
+	d.expect(`close 2 servers`)
+	d.cmd.Wait()
+	c, err := net.Dial("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	syscall.Kill(d.pid(), syscall.SIGTERM)
+	for range d.lines { // until the last process is gone
+	}
+	for _, path := range []string{sock, d.pidFile()} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left behind", path)
+		}
+	}
+}
+
 func TestPort(t *testing.T) {
 	t.Setenv("PORT", "4711")
 	if got := defaultWeb(); got != "127.0.0.1:4711" {
