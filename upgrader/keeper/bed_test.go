@@ -86,7 +86,7 @@ func (b *bed) start(env ...string) {
 	}
 	defer log.Close()
 	b.cmd = exec.Command(self(b.t), "as-keeper", string(text))
-	b.cmd.Env = append(append(os.Environ(), b.tag), env...)
+	b.cmd.Env = append(append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0"), env...)
 	b.cmd.Stdout, b.cmd.Stderr = log, log
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)

@@ -71,19 +71,3 @@ func memoryFile(data []byte) (*os.File, error) {
 	_, err = f.Seek(0, 0)
 	return f, err
 }
-
-// orphan finds a process that has the port of a, and that a keeper has started:
-// whoever else has it won't let go of it.
-func orphan(a address) int {
-	for _, pid := range everyone() {
-		if !marked(pid) {
-			continue
-		}
-		for _, l := range listeners() {
-			if has, _ := proc.HasSocket(pid, l.inode); has && hasPort(a, l.port) {
-				return pid
-			}
-		}
-	}
-	return 0
-}

@@ -173,6 +173,7 @@ func TestNewArgumentsStickIfTheUpgradeSucceeds(t *testing.T) {
 	t.Parallel()
 	b := keep(t, local(t))
 	b.serving()
+	last := b.lastSeq()
 	if o := b.upgrade(control.UpgradeRequest{Args: []string{"serve", "new"}}); o.Result != control.Ready {
 		t.Fatalf("%+v", o)
 	}
@@ -180,9 +181,11 @@ func TestNewArgumentsStickIfTheUpgradeSucceeds(t *testing.T) {
 		t.Fatalf("%+v", o)
 	}
 	for range 2 {
+		b.await(control.EventGone, last)
 		if body, err := ask(b.addr); err != nil || !strings.HasSuffix(body, " new") {
 			t.Errorf("%q, %v", body, err)
 		}
+		last = b.lastSeq()
 		if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready {
 			t.Fatalf("%+v", o)
 		}
@@ -211,8 +214,11 @@ func TestTheEnvironmentFileIsReadAtUpgradesOnly(t *testing.T) {
 	if v := version(); v != "one" {
 		t.Errorf("after a death: %s", v)
 	}
-	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready || version() != "two" {
-		t.Errorf("after an upgrade: %s, %+v", version(), o)
+	last := b.lastSeq()
+	o := b.upgrade(control.UpgradeRequest{})
+	b.await(control.EventGone, last) // until then the old one may accept
+	if v := version(); o.Result != control.Ready || v != "two" {
+		t.Errorf("after an upgrade: %s, %+v", v, o)
 	}
 	os.WriteFile(file, []byte("what is this\n"), 0o644)
 	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Failed || !strings.Contains(o.Reason, "line 1") || version() != "two" {
@@ -371,7 +377,6 @@ for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 echo "$left" > %s.tmp; mv %[2]s.tmp %[2]s; exec sleep 1000`, n, file)
 	cmd := exec.Command(unshare, "--pid", "--fork", "--kill-child", "--mount-proc", self(t), "as-keeper",
 		fmt.Sprintf(`{"Control":"none","Services":[{"Command":["/bin/sh","-c",%q],"Ready":"delay=0s"}]}`, script))
-	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +436,7 @@ func TestBecome(t *testing.T) {
 	b.cmd = exec.Command(self(t), "become")
 	log, _ := os.Create(filepath.Join(dir, "log"))
 	defer log.Close()
-	b.cmd.Env, b.cmd.Stdout, b.cmd.Stderr = append(os.Environ(), b.tag, "TEST_CONTROL="+b.conf.Control), log, log
+	b.cmd.Env, b.cmd.Stdout, b.cmd.Stderr = append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0", "TEST_CONTROL="+b.conf.Control), log, log
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

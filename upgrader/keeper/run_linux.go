@@ -176,29 +176,34 @@ func take(from []*socket, a address) (*socket, []*socket) {
 	return nil, from
 }
 
-// rebindFor is how long a keeper waits for the workers of one that was killed:
-// they let go of the sockets at once, or when they have ended.
-const rebindFor = DefaultKillTimeout
+const (
+	// rebindFor is how long a keeper waits for the workers of one that was killed:
+	// they let go of the sockets at once, or when they have ended.
+	rebindFor = DefaultKillTimeout
+	// rebindUnseen is how long it waits where nobody can be found who has the
+	// address: that may be a process which is just ending.
+	rebindUnseen = time.Second
+)
 
 // bind waits while an orphaned worker of a keeper that was killed has the
 // address.
 func (k *keeper) bind(a address) (*socket, error) {
-	deadline, told := time.Now().Add(rebindFor), false
+	start, told := time.Now(), false
 	for {
 		s, err := bind(a)
-		if err == nil {
-			return s, nil
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return s, err
 		}
-		pid := 0
-		if errors.Is(err, syscall.EADDRINUSE) {
-			pid = orphan(a)
-		}
-		if pid == 0 || time.Now().After(deadline) {
+		pid := holder(a)
+		switch {
+		case pid == 0 && time.Since(start) < rebindUnseen:
+		case pid != 0 && marked(pid) && time.Since(start) < rebindFor:
+			if !told {
+				told = true
+				k.conf.Log.WithField("pid", pid).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
+			}
+		case !told || time.Since(start) > rebindFor || pid != 0:
 			return nil, err
-		}
-		if !told {
-			told = true
-			k.conf.Log.WithField("pid", pid).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
 		}
 		select {
 		case sig := <-k.signals:

@@ -215,6 +215,9 @@ func (s *service) spawn(t action) {
 		s.began[t.generation] = time.Now()
 		s.announceChange(t)
 	}
+	if t.why == byDeath || t.why == byCrash || t.why == byLeave {
+		s.restarts++
+	}
 	if s.programs[t.program] == nil {
 		args := t.args
 		if args == nil && s.programs[s.state.good] != nil {
@@ -326,9 +329,6 @@ func (s *service) commit(t action) {
 		s.tell(control.Event{Kind: control.EventReady, Generation: p.generation, PID: p.pid(), Text: text})
 		s.a.os.announce(notice{kind: "serving", service: s.conf.Name, worker: p.pid(),
 			text: fmt.Sprintf("%s: generation %d serves (pid %d)", s.conf.Name, p.generation, p.pid())})
-	}
-	if t.why == byDeath || t.why == byCrash || t.why == byLeave {
-		s.restarts += len(t.procs)
 	}
 	s.a.later = append(s.a.later, s.a.ready)
 }

@@ -179,7 +179,7 @@ func clear(network, path string) error {
 func explainBind(a address, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted(fmt.Errorf("listen %s: %w", a.key(), err), holder(a))
+		return hinted(fmt.Errorf("listen %s: %w", a.key(), err), nameHolder(a))
 	case errors.Is(err, syscall.EACCES):
 		return hinted(fmt.Errorf("listen %s: %w", a.key(), err),
 			"ports below 1024 need root or CAP_NET_BIND_SERVICE; for a path, the right to write into its directory")
@@ -189,12 +189,12 @@ func explainBind(a address, err error) error {
 	return fmt.Errorf("listen %s: %w", a.key(), err)
 }
 
-// holder names the process that has the port of a.
-func holder(a address) string {
+// holder finds a process that has the port of a; 0: nobody that we can see.
+func holder(a address) int {
 	_, port, err := net.SplitHostPort(a.addr)
 	n, _ := strconv.Atoi(port)
 	if err != nil || n == 0 {
-		return ""
+		return 0
 	}
 	for _, l := range listeners() {
 		if l.port != n {
@@ -202,9 +202,16 @@ func holder(a address) string {
 		}
 		for _, pid := range everyone() {
 			if has, _ := proc.HasSocket(pid, l.inode); has {
-				return fmt.Sprintf("process %d (%s) listens there", pid, command(pid))
+				return pid
 			}
 		}
+	}
+	return 0
+}
+
+func nameHolder(a address) string {
+	if pid := holder(a); pid != 0 {
+		return fmt.Sprintf("process %d (%s) listens there", pid, command(pid))
 	}
 	return "another process listens there: ss -ltnp tells which"
 }
@@ -274,9 +281,4 @@ func (s *socket) fits(a address) bool {
 		want = strings.Replace(want, "udp"+n+":", "udp:", 1)
 	}
 	return s.listen == want || s.listen == strings.Replace(want, "[::]", "0.0.0.0", 1)
-}
-
-func hasPort(a address, port int) bool {
-	_, p, err := net.SplitHostPort(a.addr)
-	return err == nil && p == strconv.Itoa(port)
 }

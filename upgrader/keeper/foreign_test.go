@@ -1,0 +1,146 @@
+//go:build linux
+
+package keeper
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+const gunicornApp = `
+import os
+def app(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain'), ('Connection', 'close')])
+    return [b'%d ' % os.getppid()]
+`
+
+const nodeServer = `
+const http = require('http')
+const s = http.createServer((q, r) => { r.setHeader('Connection', 'close'); r.end(process.pid + ' ') })
+s.listen({fd: 3})
+process.on('SIGTERM', () => s.close())
+`
+
+// pythonServer does what sd_listen_fds(3) does, then serves with a blocking accept.
+const pythonServer = `
+import os, signal, socket, sys
+if int(os.environ['LISTEN_PID']) != os.getpid() or int(os.environ['LISTEN_FDS']) < 1:
+    sys.exit('not for me: ' + os.environ['LISTEN_PID'])
+s = socket.socket(fileno=3)
+stop = False
+def term(*a):
+    sys.exit(0)
+signal.signal(signal.SIGTERM, term)
+while True:
+    c, _ = s.accept()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    c.recv(65536)
+    c.sendall(b'HTTP/1.0 200 OK\r\n\r\n%d ' % os.getpid())
+    c.shutdown(socket.SHUT_WR)
+    c.recv(65536)
+    c.close()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+`
+
+// TestForeignPrograms keeps programs that have never heard of us.
+func TestForeignPrograms(t *testing.T) {
+	t.Parallel()
+	look := func(t *testing.T, name string) string {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Skip(name + " is not installed")
+		}
+		return path
+	}
+	for _, x := range []struct {
+		name    string
+		command func(t *testing.T, dir string) []string
+		readyBy string
+	}{
+		{"gunicorn", func(t *testing.T, dir string) []string {
+			os.WriteFile(filepath.Join(dir, "app.py"), []byte(gunicornApp), 0o644)
+			return []string{look(t, "gunicorn"), "--workers", "2", "--log-level", "warning", "app:app"}
+		}, "notify"},
+		{"node", func(t *testing.T, dir string) []string {
+			os.WriteFile(filepath.Join(dir, "server.js"), []byte(nodeServer), 0o644)
+			return []string{look(t, "node"), "server.js"}
+		}, "listen"},
+		{"python with a blocking accept", func(t *testing.T, dir string) []string {
+			os.WriteFile(filepath.Join(dir, "server.py"), []byte(pythonServer), 0o644)
+			return []string{python(t), "server.py"}
+		}, "listen"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := keep(t, Service{Command: x.command(t, dir), Listen: []string{"127.0.0.1:0"}, Directory: dir, MaxDeaths: -1})
+			l := startLoad(b.serving(), 2)
+			if g := b.status().Generations[0]; g.ReadyBy != x.readyBy || !g.Confirmed {
+				t.Errorf("ready by %q, confirmed %v", g.ReadyBy, g.Confirmed)
+			}
+			for range soak(2, 10) {
+				last := b.lastSeq()
+				if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready || !o.Confirmed {
+					t.Errorf("%+v", o)
+				}
+				b.await(control.EventGone, last)
+			}
+			for range soak(2, 10) {
+				was, last := b.worker(), b.lastSeq()
+				syscall.Kill(was, syscall.SIGKILL)
+				b.await(control.EventReady, last)
+				if pid := awaitAnswer(t, b.addr, ""); atoi(t, pid) != b.worker() {
+					t.Errorf("%s answers, not %d", pid, b.worker())
+				}
+			}
+			l.end()
+			if l.refused.Load() > 0 || l.answers.Load() == 0 {
+				t.Error(l)
+			}
+			t.Log(l)
+		})
+	}
+}
+
+func TestReadyByDescriptor(t *testing.T) {
+	t.Parallel()
+	b := keep(t, Service{Command: []string{"/bin/sh", "-c", "sleep 0.1; echo >&7; exec sleep 1000"}, Ready: "fd=7"})
+	b.await(control.EventReady, 0)
+	if g := b.status().Generations[0]; g.ReadyBy != "fd" || !g.Confirmed {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestASilentProgramIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	b := keep(t, Service{Command: []string{"/bin/sleep", "1000"}, Listen: []string{"127.0.0.1:0"}})
+	b.await(control.EventReady, 0)
+	if g := b.status().Generations[0]; g.ReadyBy != "alive" || g.Confirmed || time.Since(start) < DefaultAliveFor {
+		t.Errorf("after %v: %+v", time.Since(start), g)
+	}
+	if !strings.Contains(b.log(), "not confirmed") {
+		t.Error("the log doesn't say that it is not confirmed")
+	}
+}
+
+// TestWhoOnceSaidReadyMustSayItAgain: a generation that said so itself is only
+// followed by one that does.
+func TestWhoOnceSaidReadyMustSayItAgain(t *testing.T) {
+	t.Parallel()
+	s := local(t)
+	s.ReadyTimeout = time.Second
+	b := keep(t, s)
+	b.serving()
+	o := b.upgrade(control.UpgradeRequest{Args: []string{"serve", "silent"}})
+	if o.Result != control.TimedOut || !strings.Contains(o.Hint, "--ready") {
+		t.Errorf("%+v", o)
+	}
+}
