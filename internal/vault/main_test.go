@@ -15,6 +15,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "worker":
 		workerMain()
+	case "clients":
+		clientsMain()
 	case "keeper":
 		keeperMain()
 	default:

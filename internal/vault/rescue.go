@@ -33,7 +33,6 @@ type Conn struct {
 	Marked bool   // the worker had it in its table; else Server isn't known
 	RX, TX uint64 // consumed and written so far, for Table.Adopted
 	Local  netip.AddrPort
-	Remote netip.AddrPort
 	Cookie uint64 // SO_COOKIE
 }
 

@@ -61,6 +61,7 @@ type request struct {
 	chunked          bool
 	late             bool
 	interim          bool
+	mayEnd           bool // the connection may end after the answer
 }
 
 // behavior is what a client does.
@@ -68,6 +69,8 @@ type behavior struct {
 	pipeline bool          // up to four requests at once
 	think    time.Duration // at most, between two exchanges
 	simple   bool          // GET only
+	rude     bool          // closes its side early, or goes away in the middle
+	unknown  bool          // the worker says Unknown for pipelined requests
 }
 
 func (t *tally) newRequest(b behavior) request {
@@ -100,6 +103,7 @@ func (t *tally) newRequest(b behavior) request {
 		r.slow = rand.IntN(20)
 	}
 	r.interim = rand.IntN(4) == 0
+	r.mayEnd = r.late
 	if !b.pipeline && !r.interim && r.mode != "chunked" && !r.chunked && rand.IntN(16) == 0 {
 		r.proto, r.mode = "HTTP/1.0", "close"
 	}
@@ -197,11 +201,21 @@ func (t *tally) exchange(c *net.TCPConn, r *bufio.Reader, b behavior, prev *requ
 	var out []byte
 	for i := range reqs {
 		out = append(out, reqs[i].bytes()...)
+		reqs[i].mayEnd = reqs[i].mayEnd || b.unknown && len(reqs) > 1
+	}
+	if b.rude && rand.IntN(16) == 0 {
+		send(c, out[:rand.IntN(len(out))], false)
+		t.count("abandoned")
+		return false, nil
 	}
 	sent := make(chan struct{})
+	halfClose := b.rude && rand.IntN(8) == 0
 	go func() {
 		defer close(sent)
 		send(c, out, b.simple)
+		if halfClose {
+			c.CloseWrite()
+		}
 	}()
 	defer func() { <-sent }()
 	c.SetReadDeadline(time.Now().Add(time.Minute))
@@ -218,7 +232,7 @@ func (t *tally) exchange(c *net.TCPConn, r *bufio.Reader, b behavior, prev *requ
 			return false, nil
 		}
 	}
-	return true, &reqs[len(reqs)-1]
+	return !halfClose, &reqs[len(reqs)-1]
 }
 
 // send writes in pieces of random sizes. Whether it succeeds doesn't matter:
@@ -272,9 +286,10 @@ func (t *tally) response(c *net.TCPConn, r *bufio.Reader, q, prev *request) bool
 }
 
 // early allows for a limit: after an answer that came before the request's body
-// had been read, the connection may end.
+// had been read, or among pipelined ones that the worker can't tell apart, the
+// connection may end.
 func (t *tally) early(err error, prev *request) bool {
-	if err != io.EOF || prev == nil || !prev.late {
+	if err != io.EOF || prev == nil || !prev.mayEnd {
 		return false
 	}
 	t.count("ended after an early answer")
@@ -384,7 +399,8 @@ func (t *tally) verdict(tb testing.TB, s *service) {
 			tb.Errorf("request %s got a 503 after a handler had it", id)
 		}
 	}
-	if t.n["500"] != s.sum.S500 || t.n["503"] != s.sum.S503 {
+	got, given := t.n["500"]+t.n["503"], s.sum.S500+s.sum.S503
+	if given < got || given > got+t.n["abandoned"] {
 		tb.Errorf("not every answer has arrived")
 	}
 	tb.Logf("clients: %v; keeper: %+v", t.n, s.sum)
