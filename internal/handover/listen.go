@@ -31,7 +31,7 @@ func (s *Sender) listen() {
 	close(woken)
 	if errors.Is(err, errAborted) {
 		s.fail(err)
-		s.recover(codeRefused.err())
+		s.recover(err)
 		return
 	}
 	err = s.diagnose(err)

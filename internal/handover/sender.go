@@ -39,7 +39,8 @@ type Sender struct {
 
 	greeted chan struct{} // closed when the hello has come
 	failed  chan struct{}
-	over    chan struct{}  // closed by Close
+	over    chan struct{} // closed by Close
+	closed  sync.Once
 	ended   sync.WaitGroup // of the two goroutines
 
 	mu      sync.Mutex
@@ -134,16 +135,20 @@ func (s *Sender) Reserve() bool {
 func (s *Sender) Put(it *Item, settle func(*Item, error)) {
 	it.settle = settle
 	s.mu.Lock()
-	if s.err == nil {
+	err := s.err
+	if err == nil && (len(it.Prefix) > MaxPrefix || len(it.Server) > maxName) {
+		err = ErrRefused // it would fit in no batch
+	}
+	if err == nil {
 		s.queue = append(s.queue, it)
 		s.cond.Broadcast()
-		s.mu.Unlock()
-		return
+	} else {
+		s.due--
 	}
-	s.due--
-	err := s.err
 	s.mu.Unlock()
-	settle(it, err)
+	if err != nil {
+		settle(it, err)
+	}
 }
 
 // Failed is closed when nothing can be sent any more.
@@ -158,7 +163,7 @@ func (s *Sender) Err() error {
 
 // Close waits until everything that was Put is settled, tells the receiver that
 // this was all, and closes the link. It returns the number of connections moved,
-// and ctx.Err() or why the sender had failed. It must be called once only.
+// and ctx.Err() or why the sender had failed.
 func (s *Sender) Close(ctx context.Context) (int, error) {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -182,7 +187,7 @@ func (s *Sender) Close(ctx context.Context) (int, error) {
 		err = s.l.Send(appendEnd(nil, v, uint32(n)))
 	}
 	s.fail(ErrClosed)
-	close(s.over)
+	s.closed.Do(func() { close(s.over) })
 	s.l.Close()
 	s.ended.Wait()
 	return n, err
@@ -222,6 +227,9 @@ func (s *Sender) send() {
 				continue
 			}
 			s.untake(b)
+		}
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return // listen hears of it, too, and finds out what it means
 		}
 		if err != nil {
 			s.fail(fmt.Errorf("send: %w", err)) // what is in flight stays there: who knows

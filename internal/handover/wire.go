@@ -19,6 +19,7 @@ const (
 	maxFiles   = 253      // link.MaxFiles
 	// MaxPrefix is the longest prefix that an item may have, in bytes.
 	MaxPrefix = 8 << 20
+	maxName   = 1 << 10
 	// maxLoose bounds what a receiver collects of prefixes before their batch.
 	maxLoose = MaxPrefix
 )

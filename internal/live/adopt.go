@@ -36,12 +36,11 @@ func (t *Table) takeBack(it *handover.Item, why error) {
 	if a := accountOf(it); a != nil {
 		a.Back()
 	}
-	if errors.Is(why, handover.ErrDead) {
-		t.lot.start()
-		t.place(it, false)
-		return
+	stay := errors.Is(why, handover.ErrNoRoom) || errors.Is(why, handover.ErrNoServer) || errors.Is(why, handover.ErrRefused)
+	if !stay {
+		t.lot.start() // the drain is over, or about to be
 	}
-	t.place(it, true)
+	t.place(it, stay)
 }
 
 // place finds a place for a connection between two requests; stay says that

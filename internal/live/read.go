@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 )
 
 // errDetached is what net/http gets for a connection that was given away. It
@@ -115,7 +117,7 @@ func (c *conn) obey() error {
 // leave detaches the connection, unless nobody can tell where its next request
 // begins: then the one that is being read is served here.
 func (c *conn) leave(d *drain) error {
-	if !c.head.known {
+	if !c.head.known || len(c.head.bytes) > handover.MaxPrefix {
 		return nil
 	}
 	switch d.reserve() {
