@@ -3,13 +3,11 @@
 package upgrader
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
-	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
@@ -68,11 +66,10 @@ func (a *alone) first() error {
 		return err
 	}
 	sockets, err := a.env.Sockets()
-	for _, s := range sockets {
-		a.u.inventory.given = append(a.u.inventory.given,
-			&item{Key: key{Kind: activated, Name: s.Name}, file: s.File()})
-	}
+	a.u.inventory.activate(sockets)
 	a.env = a.env.ForSuccessor()
+	a.remember()
+	go a.manager.extend(a.u.served, a.u.o.ReadyTimeout)
 	return err
 }
 
@@ -92,6 +89,9 @@ func (a *alone) succeed(parent *os.File) error {
 	}
 	a.u.generation = p.state.Generation
 	a.u.inventory.given = p.items
+	if m := a.u.inventory.claimKey(memoryKey); m != nil {
+		a.u.inventory.hold(m)
+	}
 	if w := a.u.inventory.claimKey(key{Kind: words}); w != nil {
 		debug.SetCrashOutput(w.file, debug.CrashOptions{})
 		w.file.Close() // it is duplicated
@@ -159,7 +159,9 @@ func (a *alone) announce() error {
 	if took {
 		m = m.MainPID(os.Getpid())
 	}
+	a.keep()
 	a.manager.send(m)
+	go a.manager.pet(a.u)
 	go a.afterPredecessor()
 	return nil
 }
@@ -174,7 +176,9 @@ func (a *alone) announceFirst() error {
 	if err := a.flip.settle(); err != nil {
 		return err
 	}
+	a.keep()
 	a.manager.send(sd.Message{}.Ready().MainPID(os.Getpid()).Status(fmt.Sprintf("generation %d serving", a.u.generation)))
+	go a.manager.pet(a.u)
 	go func() {
 		defer close(a.noPred)
 		if a.foreign {
@@ -182,6 +186,13 @@ func (a *alone) announceFirst() error {
 		}
 	}()
 	return nil
+}
+
+// keep leaves in the manager's store what the next life of the service needs if
+// this one ends without a word: before READY, on which it may end at once.
+func (a *alone) keep() {
+	a.manager.keep(a.u.inventory)
+	a.u.ask(func(l *life) { a.record(l.history, false) })
 }
 
 // afterPredecessor waits for the predecessor's end, and then makes upgrades
@@ -227,7 +238,10 @@ func (a *alone) leave() {
 		a.pred.tell(message{Type: msgLeaving})
 	}
 	a.manager.send(sd.Message{}.Stopping().Status("stopping"))
+	go a.manager.extend(a.u.over, a.u.o.StopDelay+a.u.o.StopTimeout+killGrace)
 }
+
+func (a *alone) letGo(it *item) { a.manager.letGo(it) }
 
 func (a *alone) handsUp(control.Crash) bool { return false }
 
@@ -248,35 +262,4 @@ func (a *alone) close(last bool) error {
 		a.manager.barrier()
 	}
 	return errors.Join(errs...)
-}
-
-// manager is the service manager, to which talking never fails: whether it
-// listens is its own affair.
-type manager struct {
-	n    *sd.Notifier // nil: there is none
-	log  interface{ Warn(args ...any) }
-	used atomic.Bool
-}
-
-func newManager(env sd.Environment, log interface{ Warn(args ...any) }) (*manager, error) {
-	n, err := env.Notifier()
-	return &manager{n: n, log: log}, err
-}
-
-func (m *manager) send(msg sd.Message) {
-	m.used.Store(true)
-	if err := m.n.Send(msg); err != nil {
-		m.log.Warn("can't tell the service manager: ", err)
-	}
-}
-
-func (m *manager) sent() bool { return m.n != nil && m.used.Load() }
-
-// barrier waits until the manager has processed what was sent.
-func (m *manager) barrier() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if err := m.n.Barrier(ctx); err != nil {
-		m.log.Warn("the service manager has not confirmed what it was told: ", err)
-	}
 }

@@ -30,6 +30,9 @@ func (a *alone) attempt(ctx context.Context, l launch) attempted {
 		return attempted{outcome: o}
 	}
 	a.manager.send(sd.Message{}.Reloading().Status(fmt.Sprintf("starting generation %d", l.generation)))
+	done := make(chan struct{})
+	defer close(done)
+	go a.manager.extend(done, a.u.o.ReadyTimeout+actingTimeout)
 	c, err := a.start(l)
 	if err != nil {
 		return a.failed(l, nil, err)

@@ -104,6 +104,7 @@ func (l *life) tooMany(now time.Time) bool {
 		}
 	}
 	l.history.Crashes = append(recent, now)
+	l.u.succession.record(l.history, false)
 	return l.u.o.MaxCrashes >= 0 && len(l.history.Crashes) > l.u.o.MaxCrashes
 }
 
@@ -143,6 +144,7 @@ func (l *life) endPause() {
 	}
 	l.pause, l.held = nil, nil
 	l.history.Crashes, l.history.PausedUntil = nil, time.Time{}
+	l.u.succession.record(l.history, false)
 }
 
 // hook returns what runs OnCrash beside everything else.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
 
 // kind is what a descriptor that travels from generation to generation is for.
@@ -21,6 +23,7 @@ const (
 	locks     kind = "lock"      // the PID file's lock
 	words     kind = "words"     // where the next process leaves its last words
 	handovers kind = "handover"  // the link for live connections
+	memories  kind = "memory"    // what the service manager keeps for one without a predecessor
 	activated kind = "activated" // passed by the service manager: whatever it is
 )
 
@@ -46,6 +49,8 @@ func (k key) String() string {
 type item struct {
 	Key  key    `json:"key"`
 	Path pathID `json:"path,omitzero"` // the socket file that belongs to it, if any
+	// Stored: the service manager holds a duplicate.
+	Stored bool `json:"stored,omitempty"`
 	// Identity is the control socket's way to say the same.
 	Identity string `json:"identity,omitempty"`
 
@@ -116,6 +121,13 @@ func (v *inventory) hold(it *item) error {
 	return nil
 }
 
+// activate adds what the service manager has passed.
+func (v *inventory) activate(sockets []sd.Socket) {
+	for _, s := range sockets {
+		v.given = append(v.given, &item{Key: key{Kind: activated, Name: s.Name}, file: s.File(), Stored: true})
+	}
+}
+
 // release forgets an item whose socket was closed by its user.
 func (v *inventory) release(it *item) {
 	v.mu.Lock()
@@ -172,6 +184,17 @@ func (v *inventory) refuse(unwanted []key) {
 			}
 		}
 	}
+}
+
+// fileOf returns a duplicate of a file in use; nil, nil: there is none. Like
+// claim, it needs the lock.
+func (v *inventory) fileOf(k key) (*os.File, error) {
+	for _, it := range v.held {
+		if it.Key == k {
+			return duplicate(it.file)
+		}
+	}
+	return nil, nil
 }
 
 // unclaimed returns the keys of what was given and isn't wanted.
@@ -263,4 +286,9 @@ func (it *item) close() {
 	if it.file != nil {
 		it.file.Close()
 	}
+}
+
+// storeName is a socket's name in the store.
+func storeName(k key) string {
+	return sd.NameOf(fmt.Sprintf("%s %s %d", k.Kind, k, k.Ord))
 }

@@ -26,6 +26,7 @@ type underKeeper struct {
 	u       *Upgrader
 	conn    *kept.Conn
 	welcome kept.Welcome
+	manager *manager      // the same keeper, by systemd's protocol
 	goes    chan struct{} // closed: its Go
 	lost    chan struct{} // closed: the keeper is dead, or doesn't make sense
 
@@ -55,10 +56,12 @@ func newKept(u *Upgrader) (*underKeeper, error) {
 	if u.o.PIDFile != "" {
 		u.log.Info("the keeper has the PID file (--pidfile, --worker-pidfile): none is written here")
 	}
-	sockets, err := sd.Take().Sockets()
-	for _, s := range sockets {
-		u.inventory.given = append(u.inventory.given, &item{Key: key{Kind: activated, Name: s.Name}, file: s.File()})
+	env := sd.Take()
+	if k.manager, err = newManager(env, u.log); err != nil {
+		return nil, err
 	}
+	sockets, err := env.Sockets()
+	u.inventory.activate(sockets)
 	go k.listen()
 	go k.reportStatus()
 	return k, err
@@ -158,12 +161,16 @@ func (k *underKeeper) foreignListener(string, string) gate.Socket { return nil }
 
 func (k *underKeeper) trouble(error) {} // what goes to stderr reaches the keeper
 
+// announce: sockets that this generation has bound by itself are the keeper's
+// too from its go on, for the generations to come.
 func (k *underKeeper) announce() error {
+	k.manager.keep(k.u.inventory)
 	if err := k.conn.Send(&kept.Ready{}); err != nil {
 		return fmt.Errorf("say ready to the keeper: %w", err)
 	}
 	select {
 	case <-k.goes:
+		go k.manager.pet(k.u)
 		return nil
 	case <-k.lost:
 		return errors.New("the keeper died before this worker was to serve")
@@ -219,6 +226,10 @@ func (k *underKeeper) stopService(r control.StopRequest, signal string) bool {
 }
 
 func (k *underKeeper) event(e control.Event) { k.conn.Send(&kept.Event{Event: e}) }
+
+func (k *underKeeper) letGo(it *item) { k.manager.letGo(it) }
+
+func (k *underKeeper) record(history, bool) {} // the keeper remembers
 
 func (k *underKeeper) resume() error { return nil }
 

@@ -46,7 +46,7 @@ func (u *Upgrader) listen(k key) (*gate.Listener, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k = v.number(k)
-	sock, path, err := u.streamSocket(k)
+	sock, from, err := u.streamSocket(k)
 	if err != nil {
 		return nil, err
 	}
@@ -54,29 +54,39 @@ func (u *Upgrader) listen(k key) (*gate.Listener, error) {
 		ul.SetUnlinkOnClose(false) // the generations to come live on that path
 	}
 	g := gate.New(sock)
-	it := &item{Key: k, Path: path, conn: sock, gate: g}
-	g.OnClose(func() { v.release(it) })
+	it := &item{Key: k, Path: from.Path, Stored: from.Stored, conn: sock, gate: g}
+	g.OnClose(func() { u.released(it) })
 	return g, v.hold(it)
 }
 
-func (u *Upgrader) streamSocket(k key) (gate.Socket, pathID, error) {
+// released is when the user of a socket has closed it.
+func (u *Upgrader) released(it *item) {
+	u.inventory.release(it)
+	if u.acts.Load() && u.Drain() == nil {
+		u.succession.letGo(it) // at an end the next life of the service may want it
+	}
+}
+
+// streamSocket returns the socket, and what is known of where it came from.
+func (u *Upgrader) streamSocket(k key) (gate.Socket, item, error) {
 	if it := u.inventory.find(k, matchListener); it != nil {
 		defer it.file.Close()
 		ln, err := net.FileListener(it.file)
 		if err != nil {
-			return nil, pathID{}, fmt.Errorf("take over %s: %w", k, err)
+			return nil, item{}, fmt.Errorf("take over %s: %w", k, err)
 		}
 		sock, ok := ln.(gate.Socket)
 		if !ok {
 			ln.Close()
-			return nil, pathID{}, fmt.Errorf("take over %s: can't serve a %T", k, ln)
+			return nil, item{}, fmt.Errorf("take over %s: can't serve a %T", k, ln)
 		}
-		return sock, it.Path, nil
+		return sock, *it, nil
 	}
 	if ln := u.succession.foreignListener(k.Network, k.Addr); ln != nil {
-		return ln, pathID{}, nil
+		return ln, item{}, nil
 	}
-	return bindStream(k)
+	ln, path, err := bindStream(k)
+	return ln, item{Path: path}, err
 }
 
 func bindStream(k key) (gate.Socket, pathID, error) {
@@ -111,12 +121,12 @@ func (u *Upgrader) ListenPacket(network, addr string) (net.PacketConn, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.number(key{Kind: packets, Network: network, Addr: addr})
-	sock, path, err := u.packetSocket(k)
+	sock, from, err := u.packetSocket(k)
 	if err != nil {
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
-	it := &item{Key: k, Path: path}
-	closed := func() { v.release(it) }
+	it := &item{Key: k, Path: from.Path, Stored: from.Stored}
+	closed := func() { u.released(it) }
 	switch c := sock.(type) {
 	case *net.UDPConn:
 		g := gate.NewUDP(c, closed)
@@ -131,34 +141,42 @@ func (u *Upgrader) ListenPacket(network, addr string) (net.PacketConn, error) {
 	return nil, fmt.Errorf("upgrader: listen %s: can't serve a %T", k, sock)
 }
 
-func (u *Upgrader) packetSocket(k key) (net.PacketConn, pathID, error) {
+func (u *Upgrader) packetSocket(k key) (net.PacketConn, item, error) {
 	if it := u.inventory.find(k, matchPacket); it != nil {
 		defer it.file.Close()
 		c, err := net.FilePacketConn(it.file)
 		if err != nil {
-			return nil, pathID{}, fmt.Errorf("take over %s: %w", k, err)
+			return nil, item{}, fmt.Errorf("take over %s: %w", k, err)
 		}
-		return c, it.Path, nil
+		return c, *it, nil
 	}
 	if k.Network == "unixgram" {
 		// Whether somebody reads from such a socket can be asked by a connect too.
 		if err := clearStale(k.Network, k.Addr); err != nil {
-			return nil, pathID{}, fmt.Errorf("listen %s: %w", k, err)
+			return nil, item{}, fmt.Errorf("listen %s: %w", k, err)
 		}
 		c, err := net.ListenUnixgram(k.Network, &net.UnixAddr{Name: k.Addr, Net: k.Network})
 		if err != nil {
-			return nil, pathID{}, err
+			return nil, item{}, err
 		}
-		return c, bound(k.Addr), nil
+		return c, item{Path: bound(k.Addr)}, nil
 	}
 	c, err := net.ListenPacket(k.Network, k.Addr)
-	return c, pathID{}, err
+	return c, item{}, err
 }
 
-// find claims what was given for k: by the key, by the name that the service
-// manager gave, by the socket's own address.
+// find claims what was given for k: by the key, by the name that this service
+// gave it in the manager's store, by the name that the manager gave, by the
+// socket's own address.
 func (v *inventory) find(k key, same func(key, *os.File) bool) *item {
 	if it := v.claimKey(k); it != nil {
+		return it
+	}
+	stored := storeName(k)
+	if it := v.claim(func(it *item) bool { return it.Key.Kind == activated && it.Key.Name == stored }); it != nil {
+		if isUnix(k.Network) {
+			it.Path = bound(k.Addr) // ours, of an earlier life
+		}
 		return it
 	}
 	if k.Name != "" {
@@ -251,10 +269,8 @@ func (u *Upgrader) File(name string) (*os.File, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := key{Kind: userFiles, Name: name}
-	for _, it := range v.held {
-		if it.Key == k {
-			return duplicate(it.file)
-		}
+	if f, err := v.fileOf(k); f != nil || err != nil {
+		return f, err
 	}
 	it := v.claimKey(k)
 	if it == nil {

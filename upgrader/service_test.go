@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,6 +178,13 @@ type service struct {
 	mu    sync.Mutex
 	said  []said
 	heard *sync.Cond
+	store []stored // what a manager with a descriptor store would hold
+}
+
+// stored is a descriptor in the manager's store.
+type stored struct {
+	name string
+	file *os.File
 }
 
 // said is a notification.
@@ -265,8 +273,22 @@ func (s *service) run() {
 	}
 	defer log.Close()
 	cmd := exec.Command(s.bin)
+	s.mu.Lock()
+	if len(s.store) > 0 {
+		// LISTEN_PID must be the process's own, which only the process knows.
+		cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0"`, s.bin)
+		var names []string
+		for _, f := range s.store {
+			names = append(names, f.name)
+			cmd.ExtraFiles = append(cmd.ExtraFiles, f.file)
+		}
+		cmd.Env = append(os.Environ(), "LISTEN_FDS="+fmt.Sprint(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	} else {
+		cmd.Env = os.Environ()
+	}
+	s.mu.Unlock()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), impersonate+"=service", envSettings+"="+filepath.Join(s.dir, "settings"),
+	cmd.Env = append(cmd.Env, impersonate+"=service", envSettings+"="+filepath.Join(s.dir, "settings"),
 		envControl+"="+s.control, "NOTIFY_SOCKET="+s.notify.Address(), "GORACE=atexit_sleep_ms=0")
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -282,6 +304,7 @@ func (s *service) listen() {
 			return
 		}
 		s.mu.Lock()
+		s.keep(m)
 		if !m.IsBarrier() {
 			s.said = append(s.said, said{m.PID, m.Message})
 		}
@@ -289,6 +312,36 @@ func (s *service) listen() {
 		s.mu.Unlock()
 		m.Done()
 	}
+}
+
+// keep does what a manager with a descriptor store does.
+func (s *service) keep(m *sd.Received) {
+	name, _ := m.Get("FDNAME")
+	switch {
+	case m.Has("FDSTORE"):
+		for _, fd := range m.TakeFiles() {
+			s.store = append(s.store, stored{name, os.NewFile(uintptr(fd), name)})
+		}
+	case m.Has("FDSTOREREMOVE"):
+		s.store = slices.DeleteFunc(s.store, func(f stored) bool {
+			if f.name != name {
+				return false
+			}
+			f.file.Close()
+			return true
+		})
+	}
+}
+
+// storeNames returns what the store holds.
+func (s *service) storeNames() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, f := range s.store {
+		names = append(names, f.name)
+	}
+	return names
 }
 
 // await waits for a notification that fits, and forgets it and those before it.

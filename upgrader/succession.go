@@ -40,6 +40,10 @@ type succession interface {
 	event(control.Event)
 	// acting tells the predecessor that this generation accepts.
 	acting()
+	// letGo is when the user of a socket has closed it.
+	letGo(*item)
+	// record writes down how things are, for a next life of the service.
+	record(h history, ended bool)
 	// resume makes this process the one that acts again.
 	resume() error
 	// close gives up what is held for the service; it has been stopped if last.
@@ -100,6 +104,8 @@ func (none) handsUp(control.Crash) bool                   { return false }
 func (none) stopService(control.StopRequest, string) bool { return false }
 func (none) event(control.Event)                          {}
 func (none) acting()                                      {}
+func (none) letGo(*item)                                  {}
+func (none) record(history, bool)                         {}
 func (none) resume() error                                { return nil }
 func (none) close(bool) error                             { return nil }
 

@@ -71,6 +71,7 @@ type Upgrader struct {
 
 	sources chan *link.Conn // of Predecessors
 
+	served chan struct{} // closed: Ready has succeeded
 	inbox  chan func(*life)
 	over   chan struct{} // closed: the life's goroutine has ended
 	closed atomic.Bool
@@ -133,6 +134,7 @@ func build(o Options) *Upgrader {
 		outcomes:  new(control.Outcomes),
 		sources:   make(chan *link.Conn, maxSources),
 		inbox:     make(chan func(*life), 64),
+		served:    make(chan struct{}),
 		over:      make(chan struct{}),
 		exit:      make(chan struct{}),
 	}
@@ -169,6 +171,7 @@ func (u *Upgrader) ready() error {
 		return err
 	}
 	u.acts.Store(true)
+	close(u.served)
 	u.Event(control.Event{Kind: control.EventReady})
 	u.ask((*life).served)
 	u.succession.acting()
@@ -240,11 +243,13 @@ func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{},
 // removed, unless they are another's by now.
 func (u *Upgrader) Close() error {
 	u.closeOnce.Do(func() {
-		u.ask(func(*life) { u.closed.Store(true) })
 		last := false
-		if d := u.Drain(); d != nil {
-			last = d.Reason == Stopped
-		}
+		u.ask(func(l *life) {
+			if last = l.phase == stopping; last {
+				u.succession.record(l.history, true)
+			}
+			u.closed.Store(true)
+		})
 		var errs []error
 		if last {
 			errs = append(errs, u.inventory.removePaths())
