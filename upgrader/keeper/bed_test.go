@@ -36,16 +36,16 @@ func soak(short, long int) int {
 
 // bed is a keeper in a process of its own.
 type bed struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	dir     string
-	tag     string // in the environment of all its processes
-	conf    Config
-	client  *control.Client
-	waited  chan struct{}
-	state   *os.ProcessState
-	addr    string
-	baseFDs int
+	t      *testing.T
+	cmd    *exec.Cmd
+	dir    string
+	tag    string // in the environment of all its processes
+	conf   Config
+	client *control.Client
+	waited chan struct{}
+	state  *os.ProcessState
+	addr   string
+	passed []*os.File // from descriptor 3 on, as by a service manager
 }
 
 func self(t testing.TB) string {
@@ -86,6 +86,10 @@ func (b *bed) start(env ...string) {
 	}
 	defer log.Close()
 	b.cmd = exec.Command(self(b.t), "as-keeper", string(text))
+	if b.passed != nil { // LISTEN_PID is a shell's that becomes the keeper
+		b.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self(b.t), "as-keeper", string(text))
+		b.cmd.ExtraFiles = b.passed
+	}
 	b.cmd.Env = append(append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0"), env...)
 	b.cmd.Stdout, b.cmd.Stderr = log, log
 	if err := b.cmd.Start(); err != nil {

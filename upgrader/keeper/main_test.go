@@ -19,6 +19,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
 
@@ -46,6 +48,8 @@ func init() {
 		"deaf":      deaf,
 		"chatter":   chatter,
 		"become":    become,
+		"library":   library,
+		"storer":    storer,
 	}
 }
 
@@ -165,4 +169,78 @@ func chatter(args []string) {
 	}
 	os.WriteFile(args[0]+".tmp", []byte("end"), 0o644)
 	os.Rename(args[0]+".tmp", args[0])
+}
+
+// library is a worker that speaks the keeper's own protocol. It writes down what
+// it is told, and does what SIGUSR1 (crash), SIGUSR2 (upgrade) and SIGWINCH
+// (leave) say.
+func library(args []string) {
+	c, err := kept.Dial()
+	if err != nil || c == nil {
+		fmt.Fprintln(os.Stderr, "no keeper:", err)
+		os.Exit(3)
+	}
+	sig := make(chan os.Signal, 8)
+	signal.Notify(sig, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	signal.Ignore(syscall.SIGTERM)
+	c.Send(&kept.Hello{Version: kept.Version, Build: "v0"})
+	go func() {
+		for s := range sig {
+			switch s {
+			case syscall.SIGUSR1:
+				c.Send(&kept.Crash{Error: "caught", Stack: "a stack", Count: 1})
+			case syscall.SIGUSR2:
+				c.Send(&kept.Upgrade{UpgradeRequest: control.UpgradeRequest{ID: "wish", Trigger: "api"}})
+			case syscall.SIGWINCH:
+				c.Send(&kept.Leave{Reason: "SIGTERM"})
+			}
+		}
+	}()
+	for {
+		m, _, err := c.Recv()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "told: end of the line:", err)
+			return
+		}
+		switch m := m.(type) {
+		case *kept.Welcome:
+			fmt.Fprintf(os.Stderr, "told: welcome %d %s\n", m.Generation, m.Service)
+			c.Send(&kept.Ready{})
+		case *kept.Go:
+			fmt.Fprintln(os.Stderr, "told: go")
+			c.Send(&kept.Status{Text: "at your service", Conns: &control.Conns{Open: 7}})
+		case *kept.Outcome:
+			fmt.Fprintf(os.Stderr, "told: outcome %s %s\n", m.ID, m.Result)
+		case *kept.Drain:
+			fmt.Fprintf(os.Stderr, "told: drain %s %v\n", m.Reason, m.Timeout > 0)
+			return
+		}
+	}
+}
+
+// storer pushes a descriptor to the keeper, and says what it was given.
+func storer([]string) {
+	sockets, err := sd.Listen()
+	if err != nil {
+		panic(err)
+	}
+	for _, s := range sockets {
+		var data [16]byte
+		n, _ := syscall.Pread(s.FD, data[:], 0)
+		fmt.Fprintf(os.Stderr, "given %s with %q\n", s.Name, data[:max(n, 0)])
+	}
+	n, err := sd.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		panic(err)
+	}
+	f, err := memoryFile([]byte(os.Getenv("TABLECLOTH_GENERATION")))
+	if err != nil {
+		panic(err)
+	}
+	n.Send(sd.Message{}.FDStore("of-"+os.Getenv("TABLECLOTH_GENERATION"), int(f.Fd())))
+	if os.Getenv("TABLECLOTH_GENERATION") == "2" {
+		os.Exit(1)
+	}
+	n.Ready()
+	select {}
 }

@@ -235,6 +235,7 @@ func (m *machine) ready(proc int) {
 	w.life = ready
 	if !m.changes(g) {
 		m.commit(g, []int{proc})
+		m.supersede([]int{proc}, false)
 		return
 	}
 	var procs []int
@@ -251,7 +252,8 @@ func (m *machine) ready(proc int) {
 	o := m.change
 	m.change = nil
 	m.do(action{kind: doAnswer, request: 0, result: control.Ready, generation: g.number, why: o.why})
-	m.answer(o.requests, control.Ready, "")
+	m.answer(o.requests, control.Ready, "") // a requester may be among those that drain now
+	m.supersede(procs, true)
 }
 
 // commit makes workers of g act for the service.
@@ -260,29 +262,31 @@ func (m *machine) commit(g *generation, procs []int) {
 	m.good = g.program
 	for _, proc := range procs {
 		_, w := m.find(proc)
-		m.supersede(w, m.changes(g))
 		w.life, w.committed = serving, true
 		m.retired[w.index] = false
 	}
 }
 
-// supersede ends whoever was in w's place, and with an upgrade whoever would
-// have been.
-func (m *machine) supersede(w *worker, upgrade bool) {
-	m.each(func(_ *generation, o *worker) {
-		switch {
-		case o == w || o.index != w.index:
-		case o.life == serving:
-			reason := kept.Replaced
-			if o.crashed {
-				reason = kept.Crashed
+// supersede ends those in whose place procs are now, and with an upgrade those
+// who would have been.
+func (m *machine) supersede(procs []int, upgrade bool) {
+	for _, proc := range procs {
+		_, w := m.find(proc)
+		m.each(func(_ *generation, o *worker) {
+			switch {
+			case o == w || o.index != w.index:
+			case o.life == serving:
+				reason := kept.Replaced
+				if o.crashed {
+					reason = kept.Crashed
+				}
+				m.drain(o, reason, m.policy.killTimeout)
+			case upgrade && (o.life == starting || o.life == ready):
+				o.unwanted = true
+				m.kill(o, "not needed any more")
 			}
-			m.drain(o, reason, m.policy.killTimeout)
-		case upgrade && (o.life == starting || o.life == ready):
-			o.unwanted = true
-			m.kill(o, "not needed any more")
-		}
-	})
+		})
+	}
 }
 
 func (m *machine) drain(w *worker, reason string, timeout time.Duration) {
