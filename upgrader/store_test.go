@@ -3,6 +3,7 @@
 package upgrader
 
 import (
+	"bufio"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,11 @@ func TestTooManyDeathsAreRemembered(t *testing.T) {
 		t.Fatalf("%v, %+v", err, st.Services)
 	}
 	n, addr := s.addr(0)
-	fmt.Fprintln(s.hold(n, addr), "crash") // answered, and nothing is replaced
+	c := s.hold(n, addr)
+	fmt.Fprintln(c, "crash") // answered, and nothing is replaced
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	if a := s.who(n, addr); a.pid != s.cmd.Process.Pid {
 		t.Fatalf("%+v answers", a)
 	}
