@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,7 +48,7 @@ func (g target) Claim(it *Item) error {
 	case "dies before its answer":
 		die()
 	case "stops before its answer":
-		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		stopOnce()
 	case "refuses every other":
 		if it.FD%2 == 0 {
 			return errors.New("no")
@@ -63,6 +64,14 @@ func (g target) Adopt(it *Item) {
 	unix.Write(it.FD, fmt.Appendf(nil, "adopted %s", it.Prefix))
 	unix.Close(it.FD)
 }
+
+// stopOnce returns when the process has been stopped, and has gone on.
+var stopOnce = sync.OnceFunc(func() {
+	goesOn := make(chan os.Signal, 1)
+	signal.Notify(goesOn, syscall.SIGCONT)
+	syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	<-goesOn
+})
 
 func die() {
 	syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -287,6 +296,7 @@ func TestReceiverFails(t *testing.T) {
 		{"gives up", func(n int) bool { return n > 0 }, nil},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, c.mode)
 			if err := r.sender.Takes(r.ctx(), "web"); err != nil {
 				t.Fatal(err)
@@ -333,10 +343,6 @@ func TestReceiverStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.put(20)
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(r.cmd.Process.Pid, &ws, unix.WUNTRACED, nil); err != nil && err != unix.EINTR && err != unix.ECHILD {
-		t.Fatal(err)
-	}
 	waitStopped(t, r.cmd.Process.Pid)
 	select {
 	case <-r.all:
@@ -345,10 +351,7 @@ func TestReceiverStops(t *testing.T) {
 		t.Fatal(r.sender.Err())
 	case <-time.After(300 * time.Millisecond): // a negative: nothing to wait for
 	}
-	for i := 0; i < 20; i++ { // it stops for each one
-		waitStopped(t, r.cmd.Process.Pid)
-		r.cmd.Process.Signal(syscall.SIGCONT)
-	}
+	r.cmd.Process.Signal(syscall.SIGCONT)
 	if moved, _ := r.outcome(); moved != 20 {
 		t.Fatal(moved)
 	}
@@ -377,6 +380,7 @@ func TestReceiverCannot(t *testing.T) {
 		"talks nonsense":         errGarbled,
 	} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, mode)
 			if err := r.sender.Takes(r.ctx(), "web"); !errors.Is(err, want) {
 				t.Fatal(err)

@@ -57,7 +57,7 @@ func TestItemsSurviveTheWire(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	now := time.Now()
 	var items []*Item
-	for i := range 2000 {
+	for i := range 800 {
 		it := &Item{Server: fmt.Sprintf("server%d", i%3), Since: now.Add(-time.Duration(r.Int64N(1e12))), Served: i%2 == 0}
 		if i%5 == 0 {
 			it.HeadSince = now.Add(-time.Duration(r.Int64N(1e10)))
@@ -66,10 +66,10 @@ func TestItemsSurviveTheWire(t *testing.T) {
 		if i%97 == 0 {
 			it.Prefix = make([]byte, 1+r.IntN(1<<20))
 		}
-		if i == 1000 {
+		if i == 500 {
 			it.Prefix = make([]byte, MaxPrefix)
 		}
-		for j := range it.Prefix {
+		for j := 0; j < len(it.Prefix); j += 1 + r.IntN(50) {
 			it.Prefix[j] = byte(r.Uint32())
 		}
 		items = append(items, it)
