@@ -53,7 +53,7 @@ func generationNumber(n string) http.HandlerFunc {
 // Clients on one connection each, without retry, notice nothing of an upgrade.
 func TestConnectionsMove(t *testing.T) {
 	one, two := successors(t)
-	old := startOn(t, t.Context(), one, Options{IdleGrace: 50 * time.Millisecond}, web(generationNumber("1")))
+	old := startOn(t, t.Context(), one, Options{IdleGrace: time.Hour}, web(generationNumber("1")))
 	next := startOn(t, t.Context(), two, Options{}, web(generationNumber("2")))
 	idle := dial(t, old.Addr("web"))
 	idle.get("/")
@@ -97,10 +97,11 @@ func TestConnectionsMove(t *testing.T) {
 
 // The negative control: with Handover off the same connections are closed.
 func TestConnectionsDontMoveWhenOff(t *testing.T) {
+	t.Parallel()
 	one, two := successors(t)
 	svc := web(generationNumber("1"))
 	svc.Handover = Off
-	old := startOn(t, t.Context(), one, Options{IdleGrace: 50 * time.Millisecond}, svc)
+	old := startOn(t, t.Context(), one, Options{IdleGrace: time.Second}, svc)
 	startOn(t, t.Context(), two, Options{}, web(generationNumber("2")))
 	idle, one1 := dial(t, old.Addr("web")), dial(t, old.Addr("web"))
 	idle.get("/")

@@ -211,9 +211,7 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 	if how.stopping {
 		grace = 0
 	}
-	if h.http2 != nil {
-		h.http2.Shutdown(ctx) // GOAWAY; it has no connections to wait for
-	}
+	h.goAway()
 	h.table.begin(grace)
 	err := h.live.Drain(ctx, live.DrainOptions{Sender: how.sender, IdleGrace: grace, Stopping: how.stopping})
 	if err == nil && len(h.wrapped) > 0 {
@@ -228,6 +226,23 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 		}
 		pause(ctx, time.Millisecond)
 	}
+}
+
+// goAway ends HTTP/2 connections when their requests are answered. The server it
+// calls has no connections, so that this doesn't block.
+func (h *httpRunner) goAway() {
+	switch h.http2 {
+	case nil:
+	case h.user:
+		h.shutUser()
+	default:
+		h.http2.Shutdown(context.Background())
+	}
+}
+
+// shutUser runs what the application has given to RegisterOnShutdown.
+func (h *httpRunner) shutUser() {
+	h.closing.Do(func() { h.user.Shutdown(context.Background()) })
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -249,7 +264,7 @@ func (h *httpRunner) cut() {
 }
 
 func (h *httpRunner) finish() {
-	h.closing.Do(func() { h.user.Shutdown(context.Background()) })
+	h.shutUser()
 	h.moving.Close()
 	h.pinned.Close()
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -67,8 +69,9 @@ func dialTLS(t *testing.T, a net.Addr) *client {
 }
 
 func TestTLSDrain(t *testing.T) {
+	t.Parallel()
 	h := newSlow()
-	r := start(t, Options{IdleGrace: 100 * time.Millisecond}, secure(t, h.ServeHTTP))
+	r := start(t, Options{IdleGrace: time.Second}, secure(t, h.ServeHTTP))
 	inFlight, oneMore, idle := dialTLS(t, r.Addr("web")), dialTLS(t, r.Addr("web")), dialTLS(t, r.Addr("web"))
 	oneMore.get("/")
 	idle.get("/")
@@ -92,6 +95,7 @@ func TestTLSDrain(t *testing.T) {
 // GOAWAY doesn't wait for HTTP/1: an idle HTTP/2 connection ends while another
 // is busy, and streams in flight complete.
 func TestHTTP2Drain(t *testing.T) {
+	t.Parallel()
 	h := newSlow()
 	r := start(t, Options{IdleGrace: time.Hour}, secure(t, h.ServeHTTP))
 	base := "https://" + r.Addr("web").String()
@@ -136,6 +140,7 @@ func TestHTTP2Drain(t *testing.T) {
 
 // After a drain that was taken back HTTP/2 is served as before.
 func TestHTTP2Resumed(t *testing.T) {
+	t.Parallel()
 	h := newSlow()
 	r := start(t, Options{IdleGrace: time.Hour}, secure(t, h.ServeHTTP))
 	base := "https://" + r.Addr("web").String()
@@ -163,6 +168,7 @@ func TestHTTP2Resumed(t *testing.T) {
 }
 
 func TestUnencryptedHTTP2(t *testing.T) {
+	t.Parallel()
 	h := newSlow()
 	hs := &http.Server{Handler: h, Protocols: new(http.Protocols)}
 	hs.Protocols.SetHTTP1(true)
@@ -240,6 +246,31 @@ func TestHTTP2SwitchedOff(t *testing.T) {
 	}
 }
 
+// HTTP/2 by golang.org/x/net, which the application has configured.
+func TestForeignHTTP2(t *testing.T) {
+	t.Parallel()
+	h := newSlow()
+	hs := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{testCertificate()}}}
+	shut := make(chan struct{}, 10)
+	hs.RegisterOnShutdown(func() { shut <- struct{}{} })
+	if err := http2.ConfigureServer(hs, &http2.Server{MaxConcurrentStreams: 7}); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, Options{IdleGrace: time.Hour}, HTTP("web", hs, "127.0.0.1:0"))
+	base := "https://" + r.Addr("web").String()
+	if body, _, err := fetch(t, h2Client(t), base); body != "HTTP/2.0 hello" {
+		t.Fatal(body, err)
+	}
+	r.gen.end(upgrader.Replaced, time.Minute)
+	if err := r.wait(t); err != nil {
+		t.Error(err)
+	}
+	<-shut
+	if len(shut) > 0 {
+		t.Error("RegisterOnShutdown's function was called twice")
+	}
+}
+
 func TestBadCertificate(t *testing.T) {
 	_, err := New(Options{Upgrader: upgrader.Plain()}, HTTPS("web", &http.Server{}, "/nonexistent", "/nonexistent", ":0"))
 	if err == nil || !strings.Contains(err.Error(), `"web"`) {
@@ -252,8 +283,10 @@ func TestBadCertificate(t *testing.T) {
 
 // Listeners that the application has wrapped are served, but don't move.
 func TestWrappedListener(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"own", "tls", "gate"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			gen := newFake()
 			ln, err := gen.ListenNamed("", "tcp", "127.0.0.1:0")
 			if err != nil {
@@ -270,7 +303,7 @@ func TestWrappedListener(t *testing.T) {
 			h := newSlow()
 			svc := HTTP("web", &http.Server{Handler: h})
 			svc.Listeners = []net.Listener{ln}
-			r := startOn(t, t.Context(), gen, Options{IdleGrace: 100 * time.Millisecond}, svc)
+			r := startOn(t, t.Context(), gen, Options{IdleGrace: time.Second}, svc)
 			inFlight, idle, oneMore := connect(t, r.Addr("web")), connect(t, r.Addr("web")), connect(t, r.Addr("web"))
 			idle.get("/")
 			oneMore.get("/")
