@@ -1,0 +1,97 @@
+//go:build linux
+
+package integration
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
+)
+
+// everyKind is strict clients of every kind whose connections are to move.
+func everyKind() []strict.Group {
+	return []strict.Group{{Kind: strict.Get, N: 2}, {Kind: strict.Post, N: 2}, {Kind: strict.Split, N: 3},
+		{Kind: strict.Pipelined, N: 3}, {Kind: strict.Slow, N: 3}, {Kind: strict.Expect, N: 2}, {Kind: strict.Unread, N: 2},
+		{Kind: strict.CRLF, N: 2}, {Kind: strict.Idle, N: 5}, {Kind: strict.HalfHead, N: 3}, {Kind: strict.Connect, Rate: 50}}
+}
+
+// Strict clients can't tell that there was an upgrade.
+func TestConnectionsMove(t *testing.T) {
+	run(t, everyMode, func(t *testing.T, b *bed) {
+		b.demo("--kill-timeout", "30s")
+		tcp := startLoad(t, "tcp", b.tcp(), everyKind()...)
+		unix := startLoad(t, "unix", b.unix, everyKind()...)
+		n := testenv.Count(8, 300)
+		for g := 2; g <= n+1; g++ {
+			b.mustUpgrade()
+			tcp.sees(b, g)
+			unix.sees(b, g)
+		}
+		for network, l := range map[string]*load{"tcp": tcp, "unix": unix} {
+			r := l.stop()
+			wantUnbroken(t, r, n+1)
+			result(t, "%s: %d upgrades, %d requests, %d failed, %d connections, %d times kept over an upgrade, %d ended by the service",
+				network, n, r.Total.Requests, r.Total.Failed(), r.Total.Connects, r.Total.Moved, ended(r))
+		}
+		if n := b.count("DATA RACE|panic"); n > 0 {
+			t.Errorf("%d lines of trouble in the log", n)
+		}
+	})
+}
+
+func ended(r *strict.Report) (n int64) {
+	for end, count := range r.Total.Ends {
+		if end != strict.Ours {
+			n += count
+		}
+	}
+	return n
+}
+
+// With the handover off the same clients notice.
+func TestConnectionsDontMoveByThemselves(t *testing.T) {
+	run(t, everyMode, func(t *testing.T, b *bed) {
+		b.serve(settings{HandoverOff: true})
+		// What is pipelined behind an announced end is lost without the handover.
+		kinds := slices.DeleteFunc(everyKind(), func(g strict.Group) bool { return g.Kind == strict.Pipelined })
+		l := startLoad(t, "tcp", b.tcp(), kinds...)
+		l.sees(b, 1)
+		for g := 2; g <= 3; g++ {
+			b.mustUpgrade()
+			l.sees(b, g)
+		}
+		r := l.stop()
+		if err := r.Err(); err != nil {
+			t.Errorf("the drain itself must lose nothing: %v", err)
+		}
+		if unbroken(r) == nil {
+			t.Errorf("no connection was ended: %v", r.Total.Ends)
+		}
+		if n := r.Total.Moved; n > 0 {
+			t.Errorf("%d connections have moved", n)
+		}
+	})
+}
+
+// New connections in a steady stream: none is refused, none reset.
+func TestNewConnections(t *testing.T) {
+	run(t, everyMode, func(t *testing.T, b *bed) {
+		b.demo()
+		rate := float64(testenv.Count(200, 1000))
+		l := startLoad(t, "tcp", b.tcp(), strict.Group{Kind: strict.Connect, Rate: rate, Size: 100})
+		n := testenv.Count(5, 50)
+		for g := 2; g <= n+1; g++ {
+			b.hup()
+			b.ready()
+			l.sees(b, g)
+		}
+		r := l.stop()
+		if err := unbroken(r); err != nil {
+			t.Error(err)
+		}
+		result(t, "%d upgrades, %d connections at %.0f/s, %d refused, %d reset", n, r.Total.Connects, rate,
+			r.Total.Faults[strict.Refused], r.Total.Faults[strict.Reset])
+	})
+}

@@ -1,0 +1,5 @@
+package systemd
+
+const roleService = "service"
+
+func serve() int { return 0 }

@@ -1,0 +1,129 @@
+//go:build linux
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
+)
+
+// Upgrades under load: no connect is refused, no request fails, those that take
+// 2 s are finished, and the hundredth process is as slim as the second.
+func TestUpgradesUnderLoad(t *testing.T) {
+	run(t, everyMode, func(t *testing.T, b *bed) {
+		b.demo()
+		addr := b.tcp()
+		l := startLoad(t, "tcp", addr, strict.Group{Kind: strict.Connect, Rate: 100},
+			strict.Group{Kind: strict.Get, N: 4}, strict.Group{Kind: strict.Post, N: 4},
+			strict.Group{Kind: strict.Long, N: 3})
+		n := testenv.Count(3, 50)
+		var second footprint
+		for g := 2; g <= n+1; g++ {
+			old := b.pidInFile()
+			b.hup()
+			pid := b.ready()
+			l.sees(b, g)
+			if status := b.ended(old); status != 0 {
+				t.Errorf("generation %d ended with %v", g-1, status)
+			}
+			if zombies := b.zombies(); len(zombies) > 0 {
+				t.Errorf("generation %d doesn't wait for its children %v", g, zombies)
+			}
+			if g == 2 {
+				second = footprintOf(pid)
+			}
+		}
+		r := l.stop()
+		wantUnbroken(t, r, n+1)
+		b.slim(second)
+		result(t, "%d upgrades, %d requests, %d failed, %d connections, %d of them kept over an upgrade, %d broken",
+			n, r.Total.Requests, r.Total.Failed(), r.Total.Connects, r.Total.Moved, r.Total.Broken())
+	})
+}
+
+// footprint is what must not grow from generation to generation.
+type footprint struct{ environment, arguments, sockets int }
+
+func footprintOf(pid int) footprint {
+	return footprint{size(pid, "environ"), size(pid, "cmdline"), 0}
+}
+
+func size(pid int, name string) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+	return len(b)
+}
+
+// slim fails unless the last generation is as slim as the second was, and has no
+// more descriptors than the next one will have, when nothing is going on.
+func (b *bed) slim(second footprint) {
+	b.t.Helper()
+	last := b.pidInFile()
+	if now := footprintOf(last); now != second {
+		b.t.Errorf("environment and arguments were %v, and are %v", second, now)
+	}
+	b.mustUpgrade()
+	b.ended(last)
+	next := b.pidInFile()
+	// Those of the last one can't be counted any more: it has ended. What grows,
+	// grows with each generation.
+	before := b.quiet(next)
+	for range 2 {
+		old := b.pidInFile()
+		b.mustUpgrade()
+		b.ended(old)
+	}
+	if after := b.quiet(b.pidInFile()); after > before {
+		b.t.Errorf("descriptors: %d, two generations later %d", before, after)
+	}
+}
+
+// quiet returns the number of descriptors when it doesn't fall any more.
+func (b *bed) quiet(pid int) int {
+	b.t.Helper()
+	least, same := descriptors(pid), 0
+	b.poll("a steady number of descriptors", func() bool {
+		n := descriptors(pid)
+		if n < least {
+			least, same = n, 0
+		}
+		same++
+		return same > 20
+	})
+	return least
+}
+
+// zombies returns the children that a generation has not waited for.
+func (b *bed) zombies() (found []int) {
+	for _, parent := range b.processes() {
+		children, _ := proc.Children(parent)
+		for _, pid := range children {
+			if proc.Zombie(pid) && !b.soon(func() bool { return !proc.Zombie(pid) }) {
+				found = append(found, pid)
+			}
+		}
+	}
+	return found
+}
+
+// result notes what a soak has seen.
+func result(t *testing.T, format string, args ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, args...)
+	t.Log(text)
+	path := os.Getenv("TABLECLOTH_SOAK_RESULTS")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "%s\t%s\n", t.Name(), text)
+}

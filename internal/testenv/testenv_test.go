@@ -1,0 +1,35 @@
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestNeed(t *testing.T) {
+	if os.Getenv("TEST_NEED") != "" {
+		Need(t, "a crystal ball", false)
+		return
+	}
+	for _, c := range []struct{ ci, want string }{{"", "SKIP"}, {"1", "FAIL"}} {
+		cmd := exec.Command(os.Args[0], "-test.run=TestNeed", "-test.v")
+		cmd.Env = append(os.Environ(), "TEST_NEED=1", CI+"="+c.ci)
+		out, err := cmd.CombinedOutput()
+		if !strings.Contains(string(out), "--- "+c.want) || !strings.Contains(string(out), "needs a crystal ball") || (err != nil) != (c.want == "FAIL") {
+			t.Errorf("%s=%q: %v\n%s", CI, c.ci, err, out)
+		}
+	}
+	Need(t, "nothing", true)
+}
+
+func TestCount(t *testing.T) {
+	t.Setenv(Soak, "")
+	if n := Count(3, 50); n != 3 {
+		t.Error(n)
+	}
+	t.Setenv(Soak, "1")
+	if n := Count(3, 50); n != 50 {
+		t.Error(n)
+	}
+}
