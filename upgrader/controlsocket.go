@@ -1,8 +1,10 @@
 package upgrader
 
 import (
+	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -55,6 +57,10 @@ func (u *Upgrader) controlListener(k key) (*control.Listener, error) {
 	return control.Adopt(ul, u.o.Control, control.ListenOptions{Identity: it.Identity})
 }
 
+// lastAnswers bounds how long the end of a generation waits for answers that
+// are being written to its control socket.
+const lastAnswers = 200 * time.Millisecond
+
 // closeControl ends the control socket; last: the service has ended.
 func (u *Upgrader) closeControl(last bool) {
 	if u.control == nil {
@@ -63,6 +69,9 @@ func (u *Upgrader) closeControl(last bool) {
 	if last {
 		u.control.listener.Remove()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	u.control.server.Shutdown(ctx)
 	u.control.server.Close()
 	u.control.gate.Close()
 }

@@ -3,6 +3,7 @@ package upgrader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -197,7 +198,8 @@ func (l *life) launchFor(waiters []*waiter) launch {
 		request:    waiters[0].UpgradeRequest,
 		event:      u.Event,
 		started: func(pid int) {
-			u.Event(control.Event{Kind: control.EventStart, Generation: u.generation + 1, PID: pid})
+			u.Event(control.Event{Kind: control.EventStart, Generation: u.generation + 1, PID: pid,
+				Text: fmt.Sprintf("process %d was started", pid)})
 			u.post(func(l *life) { begin(waiters) })
 		},
 		history: func() (h history) { u.ask(func(l *life) { h = l.remember() }); return },
@@ -279,6 +281,7 @@ func (l *life) handOver(h heir) {
 		reason = Crashed
 	}
 	l.beginDrain(reason, l.u.o.KillTimeout, h)
+	l.u.events.EndStreams() // they come back to the successor
 	for _, w := range l.next {
 		if w.Trigger == triggerCrash || h.kept() { // of this process, which is being replaced
 			l.answer(w, control.Outcome{Result: control.Moved, Generation: l.u.generation + 1, PID: h.pid()})
@@ -356,7 +359,7 @@ func (l *life) bereft(h heir) {
 	l.drain.timer.Stop()
 	l.phase, l.heir, l.drain = serving, nil, l.resumeDrain()
 	l.caught = nil
-	l.event(control.Event{Kind: control.EventResumed})
+	l.event(control.Event{Kind: control.EventResumed, Text: "the successor died, the old generation serves again"})
 	l.proceed()
 }
 
@@ -446,7 +449,7 @@ func (u *Upgrader) stopNow(l *life) {
 	if l.pause != nil {
 		l.pause.Stop()
 	}
-	l.event(control.Event{Kind: control.EventStop})
+	l.event(control.Event{Kind: control.EventStop, Text: "the service is being stopped"})
 	l.beginDrain(Stopped, u.o.StopDelay+u.o.StopTimeout, nil)
 }
 

@@ -265,5 +265,6 @@ func (p *predecessor) awaitEnd() {
 		p.process.Close()
 	}
 	p.link.Close()
-	p.u.Event(control.Event{Kind: control.EventGone, Generation: p.state.Generation - 1, PID: p.pid})
+	p.u.Event(control.Event{Kind: control.EventGone, Generation: p.state.Generation - 1, PID: p.pid,
+		Text: "its process has ended"})
 }

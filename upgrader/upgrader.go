@@ -172,7 +172,7 @@ func (u *Upgrader) ready() error {
 	}
 	u.acts.Store(true)
 	close(u.served)
-	u.Event(control.Event{Kind: control.EventReady})
+	u.Event(control.Event{Kind: control.EventReady, Text: fmt.Sprintf("generation %d acts for the service", u.generation)})
 	u.ask((*life).served)
 	u.succession.acting()
 	return nil
