@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,8 +268,10 @@ func (c *conn) describe() control.Conn {
 	if c.over != nil && c.phase() <= idle {
 		d.State = "tls"
 	}
-	if r := c.request.Load(); r != nil && r.URL != nil {
-		d.Request = r.Method + " " + r.URL.Path
+	if r := c.request.Load(); r != nil {
+		// Not its URL, which handlers change at will.
+		path, _, _ := strings.Cut(r.RequestURI, "?")
+		d.Request = r.Method + " " + path
 	}
 	return d
 }
