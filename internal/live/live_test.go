@@ -91,7 +91,11 @@ func newSide(t *testing.T, sock gate.Socket, h http.Handler, change func(*Config
 		}
 		inner.ServeHTTP(w, r)
 	})
-	go hs.Serve(s.Wrap(s.gate))
+	if hs.TLSConfig != nil {
+		go hs.ServeTLS(s.Wrap(s.gate), "", "")
+	} else {
+		go hs.Serve(s.Wrap(s.gate))
+	}
 	go hs.Serve(s.Injected())
 	s.gate.Open()
 	t.Cleanup(func() { hs.Close() })

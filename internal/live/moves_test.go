@@ -159,7 +159,7 @@ func TestSuccessorDies(t *testing.T) {
 				if err := <-drained; err != nil {
 					t.Fatal(err)
 				}
-				if n := one.Counts(); n.Closed["peer"] != 1 || n.Open != 0 {
+				if n := one.Counts(); n.Closed["peer"]+n.Closed["answered"] != 1 || n.Open != 0 {
 					t.Fatal(n)
 				}
 				return
