@@ -16,9 +16,17 @@ import (
 // from an integer, or call anything but RawSyscall6. A test reads the compiled
 // code to see that it doesn't.
 
+// What the vault sleeps on. A descriptor of -1 is passed over.
+const (
+	watchSock   = iota
+	watchKeeper // pidfd
+	watchWorker // pidfd, until the keeper has the vault
+)
+
 // child is all the memory that the vault writes to, besides its stack.
 var child struct {
 	sock    uintptr
+	watch   [3]unix.PollFd
 	numbers uintptr // in reply
 	rights  uintptr // in control
 	request [maxScan + 2]int32
@@ -31,13 +39,16 @@ var child struct {
 	iov      unix.Iovec
 	value    int32 // for getsockopt
 	valueLen uint32
+	mask     uint64
 	name     [16]byte
 }
 
 // prepare fills in everything that has a pointer in it.
-func prepare(sock int) {
+func prepare(sock, worker int) {
 	c := &child
 	c.sock = uintptr(sock)
+	c.watch[watchSock] = unix.PollFd{Fd: int32(sock), Events: unix.POLLIN}
+	c.watch[watchWorker] = unix.PollFd{Fd: int32(worker), Events: unix.POLLIN}
 	c.control.header.Level = unix.SOL_SOCKET
 	c.control.header.Type = unix.SCM_RIGHTS
 	c.iov.Base = (*byte)(unsafe.Pointer(&c.reply))
@@ -47,74 +58,169 @@ func prepare(sock int) {
 	copy(c.name[:], "tc-vault")
 }
 
-// clone makes the vault. In it, the call never returns.
+// launch makes the vault. In it, the call never returns.
 //
 // The caller is locked to its thread. No signal may reach a Go handler in the
 // child, so all are blocked from before the clone on; the thread gets its mask
 // back, the vault keeps them blocked.
 //
+// The small functions keep the stack low: without a stack check there are 800
+// bytes for all, also where nothing is optimised.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func launch() (pid uintptr, errno syscall.Errno) {
+	child.mask = ^uint64(0)
+	if errno = swapMask(); errno != 0 {
+		return 0, errno
+	}
+	pid, errno = clone()
+	if errno == 0 && pid == 0 {
+		serve()
+	}
+	swapMask()
+	return pid, errno
+}
+
+// swapMask exchanges the thread's signal mask with child.mask.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func swapMask() syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&child.mask)), uintptr(unsafe.Pointer(&child.mask)), 8, 0, 0)
+	return errno
+}
+
 //go:noinline
 //go:norace
 //go:nosplit
 func clone() (pid uintptr, errno syscall.Errno) {
-	var all, old uint64
-	all = ^uint64(0)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
 	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE,
 		unix.CLONE_FILES|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if errno == 0 && pid == 0 {
-		serve()
-	}
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-		uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	return pid, errno
 }
 
 // serve is the vault's whole life. It ends when the keeper's end of the socket
-// is closed. It stays dumpable: its memory is a copy of the worker's, so whoever
-// may look into it may look into the worker as well.
+// is closed. That alone wouldn't do: if the worker dies before it has closed its
+// duplicate of that end, it stays open in the descriptors that the vault has
+// from it. So the vault also ends with the keeper, and, unless the keeper has
+// adopted it, with the worker.
+//
+// It stays dumpable: its memory is a copy of the worker's, so whoever may look
+// into it may look into the worker as well.
 //
 //go:noinline
 //go:norace
 //go:nosplit
 func serve() {
-	syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&child.name)), 0, 0, 0, 0)
-	for {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, child.sock,
-			uintptr(unsafe.Pointer(&child.request)), unsafe.Sizeof(child.request), 0, 0, 0)
-		if errno == unix.EINTR {
+	introduce()
+	watchParent()
+	for await() {
+		n, errno := receive()
+		if errno == unix.EINTR || errno == unix.EAGAIN {
 			continue
 		}
-		if errno != 0 || n < 4 || n > unsafe.Sizeof(child.request) {
-			break
-		}
-		child.rights = 0
-		switch child.request[0] {
-		case requestFetch:
-			fetch(n/4 - 1)
-		case requestScan:
-			scan()
-		default:
-			child.reply[0] = -int32(unix.EINVAL)
-			child.numbers = 1
-		}
-		errno = respond()
-		if errno != 0 && child.rights != 0 && errno != unix.EPIPE {
-			fail(-int32(errno))
-			errno = respond()
-		}
-		if errno != 0 {
+		if errno != 0 || n < 4 || n > unsafe.Sizeof(child.request) || !handle(n/4-1) {
 			break
 		}
 	}
+	exit()
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func introduce() {
+	syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&child.name)), 0, 0, 0, 0)
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func exit() {
 	for {
 		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
 	}
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func receive() (n uintptr, errno syscall.Errno) {
+	n, _, errno = syscall.RawSyscall6(unix.SYS_RECVFROM, child.sock,
+		uintptr(unsafe.Pointer(&child.request)), unsafe.Sizeof(child.request), unix.MSG_DONTWAIT, 0, 0)
+	return n, errno
+}
+
+// watchParent takes a pidfd of the keeper. It fails where the keeper is in
+// another PID namespace, and before Linux 5.3.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func watchParent() {
+	parent, _, _ := syscall.RawSyscall6(unix.SYS_GETPPID, 0, 0, 0, 0, 0, 0)
+	child.watch[watchKeeper].Fd = -1
+	fd, _, errno := syscall.RawSyscall6(unix.SYS_PIDFD_OPEN, parent, 0, 0, 0, 0, 0)
+	if errno == 0 {
+		child.watch[watchKeeper].Fd = int32(fd)
+		child.watch[watchKeeper].Events = unix.POLLIN
+	}
+}
+
+// await sleeps until there is a request. It returns false when nobody is left
+// to make one.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func await() bool {
+	for {
+		_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&child.watch)), 3, 0, 0, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 || child.watch[watchKeeper].Revents != 0 {
+			return false
+		}
+		if child.watch[watchSock].Revents != 0 {
+			return true
+		}
+		if child.watch[watchWorker].Revents != 0 {
+			return false
+		}
+	}
+}
+
+// handle answers the request, which has n numbers besides the first one.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func handle(n uintptr) bool {
+	child.rights = 0
+	child.numbers = 1
+	child.reply[0] = 0
+	switch child.request[0] {
+	case requestAdopt:
+		child.watch[watchWorker].Fd = -1
+	case requestFetch:
+		fetch(n)
+	case requestScan:
+		scan()
+	default:
+		child.reply[0] = -int32(unix.EINVAL)
+	}
+	errno := respond()
+	if errno != 0 && child.rights != 0 && errno != unix.EPIPE {
+		fail(-int32(errno))
+		errno = respond()
+	}
+	return errno == 0
 }
 
 // fetch answers with one status for each descriptor that was asked for: itself,

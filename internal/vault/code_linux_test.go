@@ -12,7 +12,8 @@ import (
 )
 
 // The functions that run in the vault.
-var inVault = []string{"clone", "serve", "fetch", "fail", "scan", "option", "respond"}
+var inVault = []string{"launch", "swapMask", "clone", "serve", "introduce", "receive", "exit",
+	"watchParent", "await", "handle", "fetch", "fail", "scan", "option", "respond"}
 
 // TestCompiledCode reads what the compiler made of them: no stack check, no
 // write barrier, no call of the runtime, nothing for the race detector.

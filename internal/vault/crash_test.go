@@ -137,7 +137,7 @@ func TestUnprivileged(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("already unprivileged: only root can become another user")
 	}
-	g := siege{rounds: rounds(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, process: func(c *exec.Cmd) {
+	g := siege{rounds: rounds(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, env: []string{"VAULT_TEST_NO_NEW_PRIVS=1"}, process: func(c *exec.Cmd) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}}
 	tl, s := g.run(t)

@@ -28,8 +28,8 @@
 // SIGKILL to the vault itself, a kill of the whole control group
 // (memory.oom.group, cgroup.kill), the end of the PID namespace. It has a
 // session of its own, so a kill of the worker's process group spares it; all
-// other signals are blocked. It ends by itself when the keeper's end of the
-// socket is closed, as it is when the keeper dies.
+// other signals are blocked. It ends by itself with the keeper, and with a
+// worker that dies before the keeper has adopted it.
 //
 // # Where it works
 //

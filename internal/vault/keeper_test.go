@@ -62,7 +62,7 @@ func startWorker(l *net.TCPListener, log *os.File, set func(*exec.Cmd)) (*kept, 
 	k.failure, k.vaultPID = msg.Error, msg.Vault
 	if len(m.Files) == 2 {
 		k.vault, err = Adopt(msg.Vault, os.NewFile(uintptr(m.Files[0]), "sock"), os.NewFile(uintptr(m.Files[1]), "memory"))
-	} else {
+	} else if msg.Say != "early" {
 		Reap(msg.Vault)
 	}
 	return k, err

@@ -91,6 +91,21 @@ func TestVaultProcess(t *testing.T) {
 	}
 }
 
+func TestVaultHasNoPrivileges(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("already unprivileged: only root can become another user")
+	}
+	s := newService(t, func(c *exec.Cmd) {
+		c.Env = append(c.Env, "VAULT_TEST_NO_NEW_PRIVS=1")
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	})
+	for field, want := range map[string]string{"NoNewPrivs": "1", "CapEff": "0000000000000000", "CapPrm": "0000000000000000"} {
+		if got := procStatus(t, s.now.vaultPID, field); got != want {
+			t.Errorf("%s %s", field, got)
+		}
+	}
+}
+
 func TestKillOfTheProcessGroupSparesTheVault(t *testing.T) {
 	s := newService(t, func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} })
 	c := dial(t, s)
@@ -196,18 +211,40 @@ func TestVaultEndsWithItsKeeper(t *testing.T) {
 	must(t, keeper.Process.Kill())
 	keeper.Wait()
 	defer unix.PidfdSendSignal(workerFD, unix.SIGKILL, nil, 0)
-	poll := []unix.PollFd{{Fd: int32(vaultFD), Events: unix.POLLIN}}
+	waitEnd(t, vaultFD)
+}
+
+func waitEnd(t *testing.T, pidfd int) {
+	t.Helper()
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(poll, 60000)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if n != 1 || err != nil {
-			t.Errorf("the vault %d lives on: %v", vault, err)
-			unix.PidfdSendSignal(vaultFD, unix.SIGKILL, nil, 0)
+			t.Errorf("the vault lives on: %v", err)
+			unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 		}
 		return
 	}
+}
+
+// The worker dies before it has sent its vault to the keeper. The vault has the
+// keeper's end of its own socket among its descriptors.
+func TestVaultThatNobodyAdopts(t *testing.T) {
+	l, err := listen()
+	must(t, err)
+	defer l.Close()
+	k, err := startWorker(l, os.Stderr, func(c *exec.Cmd) { c.Env = append(c.Env, "VAULT_TEST_EARLY=1") })
+	must(t, err)
+	defer k.link.Close()
+	defer Reap(k.vaultPID)
+	pidfd, err := unix.PidfdOpen(k.vaultPID, 0)
+	must(t, err)
+	defer unix.Close(pidfd)
+	must(t, k.cmd.Wait())
+	waitEnd(t, pidfd)
 }
 
 func TestPID1HasNoVault(t *testing.T) {

@@ -15,8 +15,8 @@ type Handle struct {
 	// PID is the vault's process, a child of the worker's parent.
 	PID int
 	// Sock and Memory are for the keeper: its end of the vault's socket, and
-	// the table. The worker sends and then closes both. As long as Sock is
-	// open anywhere, the vault lives.
+	// the table. The worker sends and then closes both. The vault lives as
+	// long as Sock is open anywhere, and the keeper lives.
 	Sock, Memory *os.File
 	// Table stays with the worker.
 	Table *Table

@@ -21,19 +21,25 @@ func start() (h Handle, err error) {
 	if h.Memory, h.Table, err = newMemory(); err != nil {
 		return h, fmt.Errorf("table: %w", err)
 	}
-	// Not non-blocking: the vault sleeps in recvfrom. Its end has no os.File,
-	// for nothing in this process may ever close it.
+	// The vault's end has no os.File, nor has the pidfd: nothing in this
+	// process may ever close them.
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return h, fmt.Errorf("socketpair: %w", err)
 	}
 	h.Sock = os.NewFile(uintptr(pair[1]), "vault")
-	prepare(pair[0])
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		unix.Close(pair[0])
+		return h, fmt.Errorf("pidfd_open: %w", err)
+	}
+	prepare(pair[0], self)
 	runtime.LockOSThread()
-	pid, errno := clone()
+	pid, errno := launch()
 	runtime.UnlockOSThread()
 	if errno != 0 {
 		unix.Close(pair[0])
+		unix.Close(self)
 		return h, fmt.Errorf("clone: %w", reason(errno))
 	}
 	h.PID = int(pid)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +66,10 @@ func (v *Vault) adopt(sock *os.File) (err error) {
 	}
 	if v.client, err = newClient(sock); err != nil {
 		return err
+	}
+	v.client.conn.SetDeadline(time.Now().Add(DefaultTimeout))
+	if _, _, err := v.client.ask(requestAdopt); err != nil {
+		return fmt.Errorf("no answer: %w", err)
 	}
 	fd, err := unix.PidfdOpen(v.pid, 0)
 	if err != nil {

@@ -5,6 +5,7 @@ package vault
 // never given a new meaning.
 const (
 	requestFetch = 1 // descriptors → their statuses, with SCM_RIGHTS of the good ones
+	requestAdopt = 3 // the vault doesn't end with the worker any more → 0
 	requestScan  = 2 // from, to → where to go on, descriptors of TCP sockets that don't listen
 
 	maxFetch = 253 // descriptors in one message: the kernel's SCM_MAX_FD

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -57,6 +58,10 @@ func workerMain() {
 	w := &worker{keeper: keeper, ln: l.(*net.TCPListener), log: os.NewFile(5, "log")}
 	w.unknown = os.Getenv("VAULT_TEST_UNKNOWN") != ""
 	w.stall = os.Getenv("VAULT_TEST_STALL") != ""
+	if os.Getenv("VAULT_TEST_NO_NEW_PRIVS") != "" {
+		runtime.LockOSThread() // the thread that clones
+		check(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	}
 	if os.Getenv("VAULT_TEST_OFF") == "" {
 		w.startVault()
 	} else {
@@ -91,6 +96,10 @@ func (w *worker) startVault() {
 	if err != nil {
 		w.say(toKeeper{Say: "vault", Vault: h.PID, Error: err.Error()})
 		return
+	}
+	if os.Getenv("VAULT_TEST_EARLY") != "" {
+		w.say(toKeeper{Say: "early", Vault: h.PID})
+		os.Exit(0)
 	}
 	w.table = h.Table
 	w.say(toKeeper{Say: "vault", Vault: h.PID}, int(h.Sock.Fd()), int(h.Memory.Fd()))
