@@ -161,8 +161,10 @@ func (b *bed) enter() error {
 	b.inside.Dir = pwd
 	b.inside.Env = append(os.Environ(), envRole+"="+roleInside, "TMPDIR="+tempDir)
 	b.inside.Stdout, b.inside.Stderr = os.Stdout, os.Stderr
-	// A session of its own: a signal to group 0 stays in there.
-	b.inside.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
+	// A session of its own: a signal to group 0 stays in there. If this process
+	// dies they do with PID 1; package syscall can't have a parent-death signal in
+	// another PID namespace, where it sees no parent.
+	b.inside.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return b.inside.Start()
 }
 

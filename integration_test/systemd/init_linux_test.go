@@ -231,7 +231,7 @@ func execSystemd(dir string) error {
 			"container=tablecloth-bed",
 			"NOTIFY_SOCKET=" + filepath.Join(dir, "notify"),
 			// Without the directories in which the machine enables things.
-			"SYSTEMD_UNIT_PATH=/run/systemd/system.control:/run/systemd/transient:/etc/systemd/system:/run/systemd/system:" + unitDir,
+			"SYSTEMD_UNIT_PATH=/run/systemd/system.control:/run/systemd/transient:/run/systemd/system:" + unitDir,
 			"SYSTEMD_GENERATOR_PATH=/nowhere",
 			"SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nowhere",
 		})
