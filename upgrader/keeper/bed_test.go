@@ -70,6 +70,7 @@ func keep(t *testing.T, s Service, change ...func(*bed)) *bed {
 	for _, f := range change {
 		f(b)
 	}
+	t.Cleanup(b.end)
 	b.start()
 	return b
 }
@@ -102,7 +103,6 @@ func (b *bed) start(env ...string) {
 		b.state = cmd.ProcessState
 		close(waited)
 	}()
-	b.t.Cleanup(b.end)
 	for {
 		c, err := control.Dial(b.conf.Control)
 		if err == nil {

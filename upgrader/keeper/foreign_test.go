@@ -80,7 +80,8 @@ func TestForeignPrograms(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			b := keep(t, Service{Command: x.command(t, dir), Listen: []string{"127.0.0.1:0"}, Directory: dir, MaxDeaths: -1})
+			b := keep(t, Service{Command: x.command(t, dir), Listen: []string{"127.0.0.1:0"}, Directory: dir, MaxDeaths: -1,
+				Ready: x.readyBy}) // auto would give up waiting after 3 s, if this machine is very busy
 			l := startLoad(b.serving(), 2)
 			if g := b.status().Generations[0]; g.ReadyBy != x.readyBy || !g.Confirmed {
 				t.Errorf("ready by %q, confirmed %v", g.ReadyBy, g.Confirmed)
@@ -106,6 +107,22 @@ func TestForeignPrograms(t *testing.T) {
 			}
 			t.Log(l)
 		})
+	}
+}
+
+// TestReadyIsSeen: auto, with a program that never says so.
+func TestReadyIsSeen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	os.WriteFile(filepath.Join(dir, "server.py"), []byte(pythonServer), 0o644)
+	b := keep(t, Service{Command: []string{python(t), filepath.Join(dir, "server.py")}, Listen: []string{"127.0.0.1:0"}})
+	start := time.Now()
+	b.serving()
+	switch g := b.status().Generations[0]; {
+	case time.Since(start) >= DefaultAliveFor:
+		t.Skip("this machine is too busy: the program wasn't ready after 3 s")
+	case g.ReadyBy != "listen" || !g.Confirmed:
+		t.Errorf("%+v", g)
 	}
 }
 

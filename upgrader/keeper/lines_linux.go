@@ -14,7 +14,19 @@ import (
 // messenger is the line to one worker.
 type messenger struct {
 	conn  *kept.Conn
-	queue chan kept.Message
+	queue chan letter
+}
+
+// letter is a message with its descriptors, which are ours until it is sent.
+type letter struct {
+	message kept.Message
+	files   []int
+}
+
+func (l letter) close() {
+	for _, fd := range l.files {
+		unix.Close(fd)
+	}
 }
 
 const (
@@ -23,29 +35,50 @@ const (
 )
 
 func newMessenger(c *kept.Conn) *messenger {
-	m := &messenger{conn: c, queue: make(chan kept.Message, lineQueue)}
+	m := &messenger{conn: c, queue: make(chan letter, lineQueue)}
 	go m.write()
 	return m
 }
 
 func (m *messenger) write() {
 	defer m.conn.Close()
-	for msg := range m.queue {
-		m.conn.Link().SetWriteDeadline(time.Now().Add(lineTimeout))
-		if m.conn.Send(msg) != nil {
-			break
+	broken := false
+	for l := range m.queue {
+		if !broken {
+			m.conn.Link().SetWriteDeadline(time.Now().Add(lineTimeout))
+			broken = m.conn.Send(l.message, l.files...) != nil
 		}
-	}
-	for range m.queue {
+		l.close()
 	}
 }
 
 // Send is for the actor alone, as is Close. A worker that doesn't read loses
 // messages, and is found out by its timeouts.
-func (m *messenger) Send(msg kept.Message) {
+func (m *messenger) Send(msg kept.Message, files ...int) {
+	l := letter{msg, files}
 	select {
-	case m.queue <- msg:
+	case m.queue <- l:
 	default:
+		l.close()
+	}
+}
+
+// introduce gives a worker and the one in whose place it is a link to each other,
+// on which connections can move.
+func (s *service) introduce(p *process) {
+	for _, q := range s.procs {
+		_, w := s.state.find(q.proc)
+		if q == p || q.index != p.index || q.line == nil || q.drained != nil || w == nil || w.life != draining {
+			continue
+		}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			s.a.log.WithError(err).Error("make a link between two workers: connections won't move")
+			return
+		}
+		q.line.Send(&kept.Peer{Role: kept.Successor, Generation: p.generation, PID: p.pid()}, fds[0])
+		p.line.Send(&kept.Peer{Role: kept.Predecessor, Generation: q.generation, PID: q.pid()}, fds[1])
+		return
 	}
 }
 

@@ -153,20 +153,24 @@ func deaf(args []string) {
 	select {}
 }
 
-// chatter writes a line a millisecond, goes on for a while after SIGTERM, and says
-// in a file that it has come to its end.
+// chatter begins to write when it is told to end, goes on until it may end, and
+// says in a file that it has come to its end.
 func chatter(args []string) {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	notifyReady()
 	<-term
-	for i := range 300 {
+	for i := 0; ; i++ {
 		if _, err := fmt.Fprintf(os.Stderr, "line %d %s\n", i, strings.Repeat("y", 1000)); err != nil {
 			os.WriteFile(args[0], []byte(err.Error()), 0o644)
 			os.Exit(1)
 		}
+		if _, err := os.Stat(args[1]); err == nil {
+			break
+		}
 		time.Sleep(time.Millisecond)
 	}
+	fmt.Fprintln(os.Stderr, "the last line")
 	os.WriteFile(args[0]+".tmp", []byte("end"), 0o644)
 	os.Rename(args[0]+".tmp", args[0])
 }

@@ -406,26 +406,39 @@ echo "$left" > %s.tmp; mv %[2]s.tmp %[2]s; exec sleep 1000`, n, file)
 }
 
 // TestTheKeeperIsKilled: its worker logs while it drains, and lives through it;
-// the next keeper binds as soon as it may.
+// the next keeper binds as soon as it may, and passes on what was in the pipe.
 func TestTheKeeperIsKilled(t *testing.T) {
 	t.Parallel()
-	end := filepath.Join(t.TempDir(), "end")
-	b := keep(t, Service{Command: role(t, "chatter", end), Listen: []string{"127.0.0.1:0"}})
-	addr := b.serving()
-	b.cmd.Process.Kill()
-	<-b.waited
-	b.conf.Services[0].Listen = []string{addr} // held by chatter until its end
-	b.conf.Services[0].Command = role(t, "serve")
-	b.start()
-	b.await(control.EventReady, 0)
-	if data, err := os.ReadFile(end); err != nil || string(data) != "end" {
-		t.Errorf("the worker didn't come to its end: %q, %v", data, err)
-	}
-	if _, err := ask(addr); err != nil {
-		t.Error(err)
-	}
-	if !strings.Contains(b.log(), "waiting for its end") {
-		t.Error("the second keeper doesn't say for whom it waits")
+	for _, listen := range []string{
+		"127.0.0.77:0", // not where this machine's clients get their ports
+		"unix:" + filepath.Join(t.TempDir(), "sock"),
+	} {
+		name, _, _ := strings.Cut(listen, ":")
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			end, may := filepath.Join(dir, "end"), filepath.Join(dir, "may")
+			b := keep(t, Service{Command: role(t, "chatter", end, may), Listen: []string{listen}})
+			b.await(control.EventReady, 0)
+			b.conf.Services[0].Listen[0] = strings.TrimPrefix(b.status().Listen[0], "tcp:")
+			b.conf.Services[0].Command = role(t, "serve")
+			b.cmd.Process.Kill()
+			<-b.waited
+			started := make(chan struct{})
+			go func() {
+				defer close(started)
+				b.start()
+			}()
+			b.logged("waiting for its end", 1)
+			if err := os.WriteFile(may, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			<-started
+			b.await(control.EventReady, 0)
+			if data, err := os.ReadFile(end); err != nil || string(data) != "end" {
+				t.Errorf("the worker didn't come to its end: %q, %v", data, err)
+			}
+			b.logged("the last line", 1)
+		})
 	}
 }
 

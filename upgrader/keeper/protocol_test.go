@@ -194,6 +194,7 @@ func TestTheManagerAbove(t *testing.T) {
 	b := keep(t, local(t), func(b *bed) { b.tag += ""; b.conf.Services[0].Listen = []string{"web=127.0.0.1:0"} })
 	b.end()
 	b = &bed{t: t, dir: b.dir, tag: b.tag, conf: b.conf}
+	t.Cleanup(b.end)
 	b.start("NOTIFY_SOCKET=" + m.r.Address())
 	b.serving()
 	var stored int
@@ -291,6 +292,7 @@ func TestPIDFiles(t *testing.T) {
 
 	second := &bed{t: t, dir: t.TempDir(), tag: b.tag + "2", conf: b.conf}
 	second.conf.Control = filepath.Join(second.dir, "control")
+	t.Cleanup(second.end)
 	second.start()
 	<-second.waited
 	if second.state.ExitCode() != 125 || !strings.Contains(second.log(), "hint: ") {

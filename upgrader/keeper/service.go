@@ -319,6 +319,7 @@ func (s *service) commit(t action) {
 		p := s.procs[proc]
 		s.spoke = s.spoke && (p.readyBy == "library" || p.readyBy == "notify")
 		if p.line != nil {
+			s.introduce(p)
 			p.line.Send(&kept.Go{})
 		}
 		s.applyStore(p)

@@ -170,7 +170,7 @@ func clear(network, path string) error {
 		c.Close()
 	}
 	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
-		return hinted(fmt.Errorf("listen unix:%s: somebody listens there", path), "stop them, or name another path")
+		return hinted(fmt.Errorf("listen unix:%s: somebody listens there: %w", path, syscall.EADDRINUSE), "stop them, or name another path")
 	}
 	return os.Remove(path)
 }
@@ -189,29 +189,65 @@ func explainBind(a address, err error) error {
 	return fmt.Errorf("listen %s: %w", a.key(), err)
 }
 
-// holder finds a process that has the port of a; 0: nobody that we can see.
-func holder(a address) int {
-	_, port, err := net.SplitHostPort(a.addr)
-	n, _ := strconv.Atoi(port)
-	if err != nil || n == 0 {
-		return 0
-	}
-	for _, l := range listeners() {
-		if l.port != n {
-			continue
-		}
-		for _, pid := range everyone() {
-			if has, _ := proc.HasSocket(pid, l.inode); has {
-				return pid
+// holders finds the processes that have the socket of a, as far as we can see.
+func holders(a address) []int {
+	var inodes []uint64
+	if strings.HasPrefix(a.network, "unix") {
+		inodes = unixInodes(a.addr)
+	} else if _, port, err := net.SplitHostPort(a.addr); err == nil {
+		n, _ := strconv.Atoi(port)
+		for _, l := range listeners() {
+			if l.port == n {
+				inodes = append(inodes, l.inode)
 			}
 		}
 	}
-	return 0
+	var out []int
+	for _, inode := range inodes {
+		for _, pid := range everyone() {
+			if has, _ := proc.HasSocket(pid, inode); has {
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
+}
+
+// orphans reports whether all that have the socket are workers, whose keeper must
+// be dead then: it would have it too.
+func orphans(pids []int) bool {
+	for _, pid := range pids {
+		if !marked(pid) {
+			return false
+		}
+	}
+	return len(pids) > 0
+}
+
+// unixInodes finds the sockets bound to a path in /proc/net/unix: "Num RefCount
+// Protocol Flags Type St Inode Path".
+func unixInodes(path string) []uint64 {
+	if abs, err := filepath.Abs(path); err == nil && path[0] != '@' {
+		path = abs
+	}
+	data, _ := os.ReadFile("/proc/net/unix")
+	var out []uint64
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) == 8 && f[7] == path {
+			if n, err := strconv.ParseUint(f[6], 10, 64); err == nil {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
 }
 
 func nameHolder(a address) string {
-	if pid := holder(a); pid != 0 {
-		return fmt.Sprintf("process %d (%s) listens there", pid, command(pid))
+	for _, pid := range holders(a) {
+		if !marked(pid) {
+			return fmt.Sprintf("process %d (%s) listens there", pid, command(pid))
+		}
 	}
 	return "another process listens there: ss -ltnp tells which"
 }

@@ -112,7 +112,7 @@ type notice struct {
 
 // line is the way to a worker that has this library in it.
 type line interface {
-	Send(m kept.Message) // doesn't block
+	Send(m kept.Message, files ...int) // doesn't block; takes over the files
 	Close()
 }
 

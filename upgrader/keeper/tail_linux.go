@@ -39,7 +39,6 @@ type stream struct {
 	out    *os.File
 	done   chan struct{}
 	part   []byte // a line that has no end yet
-	held   bool   // its lines are held
 }
 
 func newTail(capture string) (*tail, error) {
@@ -79,7 +78,7 @@ func newStream(t *tail, out *os.File) (*stream, error) {
 		return nil, fmt.Errorf("open a pipe anew: %w", err)
 	}
 	return &stream{t: t, in: os.NewFile(uintptr(p[0]), "tail"), theirs: os.NewFile(uintptr(theirs), "theirs"), out: out,
-		done: make(chan struct{}), held: true}, nil
+		done: make(chan struct{})}, nil
 }
 
 func (t *tail) stderr() int { return t.end(0, 2) }
@@ -180,4 +179,38 @@ func (t *tail) finish() []string {
 		}
 	}
 	return t.lines()
+}
+
+// drainOrphan passes on what a worker of a keeper that was killed still writes:
+// nobody else reads its pipe, and once that is full the worker would hang in a
+// write, instead of ending.
+func drainOrphan(pid int) {
+	for n, out := range map[int]*os.File{1: os.Stdout, 2: os.Stderr} {
+		path := fmt.Sprintf("/proc/%d/fd/%d", pid, n)
+		target, err := os.Readlink(path)
+		var st unix.Stat_t
+		if err != nil || unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || !isOrphaned(pid, n) {
+			continue
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		s := &stream{t: &tail{}, in: os.NewFile(uintptr(fd), target), out: out, done: make(chan struct{})}
+		go s.copy()
+	}
+}
+
+// isOrphaned reports whether a descriptor is a worker's end of a tail: it can be
+// read by the worker that writes to it.
+func isOrphaned(pid, n int) bool {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, n))
+	for line := range bytes.Lines(data) {
+		if flags, ok := bytes.CutPrefix(line, []byte("flags:")); ok {
+			var f int
+			fmt.Sscanf(string(flags), "%o", &f)
+			return f&unix.O_ACCMODE == unix.O_RDWR
+		}
+	}
+	return false
 }
