@@ -28,7 +28,7 @@ func TestCompiledCode(t *testing.T) {
 	if raceEnabled {
 		check("GOARCH="+runtime.GOARCH, "-race")
 	}
-	if soak { // the first time it compiles the standard library
+	if soak() { // the first time it compiles the standard library
 		check("GOARCH=arm64")
 		check("GOARCH=amd64")
 	}

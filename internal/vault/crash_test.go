@@ -16,7 +16,7 @@ import (
 )
 
 // soak tells whether there is time for many rounds.
-var soak = os.Getenv("TABLECLOTH_SOAK") != ""
+func soak() bool { return os.Getenv("TABLECLOTH_SOAK") != "" }
 
 // siege lets clients loose on a service while the worker dies again and again.
 type siege struct {
@@ -27,6 +27,7 @@ type siege struct {
 	env     []string
 	process func(*exec.Cmd)
 	rude    bool
+	churn   int // clients with a connection for each request
 	unknown bool
 }
 
@@ -48,6 +49,7 @@ func (g siege) on(s *service) *tally {
 	s.t.Helper()
 	tl := newTally()
 	stop := make(chan struct{})
+	longest := time.Duration(rounds(300, 1000)) * time.Millisecond
 	var wg sync.WaitGroup
 	for i := range g.busy {
 		b := behavior{pipeline: i%4 == 0, rude: g.rude, unknown: g.unknown}
@@ -57,7 +59,10 @@ func (g siege) on(s *service) *tally {
 		wg.Go(func() { tl.client(s.ln.Addr().String(), b, stop) })
 	}
 	for range g.idle {
-		wg.Go(func() { tl.client(s.ln.Addr().String(), behavior{simple: true, think: time.Second}, stop) })
+		wg.Go(func() { tl.client(s.ln.Addr().String(), behavior{simple: true, think: longest}, stop) })
+	}
+	for range g.churn {
+		wg.Go(func() { tl.client(s.ln.Addr().String(), behavior{simple: true, churn: true}, stop) })
 	}
 	for i := range g.rounds {
 		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond))
@@ -71,14 +76,14 @@ func (g siege) on(s *service) *tally {
 func itoa(s syscall.Signal) string { return strconv.Itoa(int(s)) }
 
 func rounds(few, many int) int {
-	if soak {
+	if soak() {
 		return many
 	}
 	return few
 }
 
 func TestEveryRequestIsAnsweredOrVisiblyCut(t *testing.T) {
-	g := siege{rounds: rounds(12, 100), busy: 48, idle: rounds(100, 300), modes: []string{"kill"}}
+	g := siege{rounds: rounds(8, 100), busy: 48, idle: rounds(60, 300), modes: []string{"kill"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 	if s.sum.Idle == 0 || s.sum.S500 == 0 {
@@ -89,7 +94,7 @@ func TestEveryRequestIsAnsweredOrVisiblyCut(t *testing.T) {
 // The windows between two stores are some nanoseconds wide. Here the worker
 // sleeps in them.
 func TestKilledBetweenTwoStores(t *testing.T) {
-	g := siege{rounds: rounds(12, 100), busy: 48, idle: 20, modes: []string{"kill"}, env: []string{"VAULT_TEST_STALL=1"}}
+	g := siege{rounds: rounds(8, 100), busy: 48, idle: 20, modes: []string{"kill"}, env: []string{"VAULT_TEST_STALL=1"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 }
@@ -97,8 +102,16 @@ func TestKilledBetweenTwoStores(t *testing.T) {
 // Everything at once: peers that close their side early or go away, pipelined
 // requests that the worker can't tell apart, deaths between two stores.
 func TestRandomConversations(t *testing.T) {
-	g := siege{rounds: rounds(12, 100), busy: 64, idle: 20, modes: []string{"kill"}, rude: true, unknown: true,
+	g := siege{rounds: rounds(8, 100), busy: 64, idle: 20, modes: []string{"kill"}, rude: true, unknown: true,
 		env: []string{"VAULT_TEST_STALL=1", "VAULT_TEST_UNKNOWN=1"}}
+	tl, s := g.run(t)
+	tl.verdict(t, s)
+}
+
+// Connections come and go all the time, so at each death some wait in the
+// backlog, some are being accepted, some being closed.
+func TestChurn(t *testing.T) {
+	g := siege{rounds: rounds(8, 200), idle: 20, churn: rounds(50, 400), modes: []string{"kill"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 }

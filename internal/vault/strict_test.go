@@ -70,6 +70,7 @@ type behavior struct {
 	think    time.Duration // at most, between two exchanges
 	simple   bool          // GET only
 	rude     bool          // closes its side early, or goes away in the middle
+	churn    bool          // a new connection for each exchange
 	unknown  bool          // the worker says Unknown for pipelined requests
 }
 
@@ -166,7 +167,7 @@ func (t *tally) connection(c *net.TCPConn, b behavior, stop <-chan struct{}) boo
 			return true
 		}
 		var alive bool
-		if alive, prev = t.exchange(c, r, b, prev); !alive {
+		if alive, prev = t.exchange(c, r, b, prev); !alive || b.churn {
 			return true
 		}
 	}
