@@ -13,6 +13,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/demo"
 	"github.com/tablecloth-go/tablecloth/server"
+	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
 func main() {
@@ -23,9 +24,16 @@ func main() {
 	control := flag.String("control", "", "`path` of the control socket, for tablecloth upgrade, status, stop, events")
 	killTimeout := flag.Duration("kill-timeout", 10*time.Second, "how long a replaced or crashed process may take to finish")
 	version := flag.String("version-string", "1", "`version` shown in answers")
+	keep := flag.Bool("keep", false, "run under a keeper: one PID for good, and no death drops the port")
 	flag.Parse()
 
 	log := demo.NewLog()
+	if *keep {
+		keeper.Become(keeper.Config{
+			PIDFile: *pidFile, Control: *control, Log: log,
+			Services: []keeper.Service{{KillTimeout: *killTimeout}},
+		})
+	}
 	app := &demo.App{Version: *version}
 	services := []*server.Service{server.HTTP("web", &http.Server{Handler: app.Handler()}, *web)}
 	if *unix != "" {

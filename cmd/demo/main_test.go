@@ -47,7 +47,7 @@ func start(t *testing.T, args ...string) *running {
 	defer w.Close()
 	args = append([]string{"--web", "127.0.0.1:0", "--api", "127.0.0.1:0", "--pidfile", d.pidFile()}, args...)
 	d.cmd = exec.Command(os.Args[0], args...)
-	d.cmd.Env = append(os.Environ(), "TEST_DEMO=1")
+	d.cmd.Env = append(os.Environ(), "TEST_DEMO=1", "GORACE=atexit_sleep_ms=0")
 	d.cmd.Stderr = w
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
@@ -247,6 +247,38 @@ func TestFatalEndsTheProcess(t *testing.T) {
 		t.Errorf("exit status %d, want that of a fatal error, 2", d.cmd.ProcessState.ExitCode())
 	}
 	d.expect(`^fatal error: `)
+}
+
+func TestKept(t *testing.T) {
+	d := start(t, "--keep")
+	keeper := d.cmd.Process.Pid
+	seen := map[int]bool{keeper: true}
+	serving := func(generation int) int {
+		d.expect(fmt.Sprintf(`ready: generation %d acts`, generation))
+		pid := d.pid()
+		if seen[pid] {
+			t.Errorf("generation %d has pid %d, which is not new", generation, pid)
+		}
+		seen[pid] = true
+		return pid
+	}
+	serving(1)
+	syscall.Kill(keeper, syscall.SIGHUP)
+	syscall.Kill(serving(2), syscall.SIGKILL)
+	serving(3)
+	if status, _ := d.ask("GET", "/asyncerror", ""); status != 500 {
+		t.Errorf("/asyncerror: %d", status)
+	}
+	serving(4)
+	if b, _ := os.ReadFile(d.pidFile()); strings.TrimSpace(string(b)) != strconv.Itoa(keeper) {
+		t.Errorf("PID file has %q, want the keeper's %d", b, keeper)
+	}
+	syscall.Kill(keeper, syscall.SIGTERM)
+	for range d.lines { // until the last process is gone
+	}
+	if err := d.cmd.Wait(); err != nil {
+		t.Errorf("the keeper ended with %v", err)
+	}
 }
 
 // A socket file belongs to the service, not to a generation of it.
