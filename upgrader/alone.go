@@ -200,6 +200,9 @@ func (a *alone) keep() {
 func (a *alone) afterPredecessor() {
 	defer close(a.noPred)
 	a.pred.awaitEnd()
+	if err := a.u.inventory.removeDropped(); err != nil {
+		a.u.log.WithError(err).Warn("the path of a socket that is not wanted any more stays")
+	}
 	if err := a.flip.settle(); err != nil {
 		a.u.log.WithError(err).Error("this process may not be able to upgrade")
 	}

@@ -75,6 +75,7 @@ type inventory struct {
 	asked map[key]int // how often, Ord being 0
 	open  bool        // gates are
 	paths []pathID    // of sockets that were closed: the file outlives them until the service ends
+	drops []pathID    // of sockets that this generation didn't want: the file goes when the predecessor has ended
 }
 
 func newInventory() *inventory { return &inventory{asked: make(map[key]int)} }
@@ -214,6 +215,7 @@ func (v *inventory) closeUnclaimed() {
 	defer v.mu.Unlock()
 	for _, it := range v.given {
 		it.close()
+		v.drops = append(v.drops, it.Path)
 	}
 	v.given = nil
 }
@@ -262,9 +264,22 @@ func (v *inventory) removePaths() error {
 	for _, it := range v.held {
 		errs = append(errs, it.Path.remove())
 	}
-	for _, p := range v.paths {
+	for _, p := range append(v.paths, v.drops...) {
 		errs = append(errs, p.remove())
 	}
+	return errors.Join(errs...)
+}
+
+// removeDropped unlinks the socket files that nobody listens on any more: the
+// predecessor, which could have served there again, has ended.
+func (v *inventory) removeDropped() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var errs []error
+	for _, p := range v.drops {
+		errs = append(errs, p.remove())
+	}
+	v.drops = nil
 	return errors.Join(errs...)
 }
 

@@ -35,6 +35,7 @@ func (u *Upgrader) ListenNamed(name, network, addr string) (net.Listener, error)
 	}
 	g, err := u.listen(key{Kind: streams, Name: name, Network: network, Addr: addr})
 	if err != nil {
+		u.succession.trouble(err)
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
 	return g, nil
@@ -123,6 +124,7 @@ func (u *Upgrader) ListenPacket(network, addr string) (net.PacketConn, error) {
 	k := v.number(key{Kind: packets, Network: network, Addr: addr})
 	sock, from, err := u.packetSocket(k)
 	if err != nil {
+		u.succession.trouble(err)
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
 	it := &item{Key: k, Path: from.Path, Stored: from.Stored}

@@ -509,8 +509,3 @@ func (s *service) pidInFile() int {
 	fmt.Sscan(string(b), &pid)
 	return pid
 }
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
