@@ -38,9 +38,9 @@ type Received struct {
 // (io.ErrUnexpectedEOF), when it sends nonsense, or when ctx is done. Connections
 // which were not acknowledged by then stay with the sender, and it is told so.
 func Receive(ctx context.Context, l *link.Conn, c ReceiverConfig) (Received, error) {
-	r := &receiver{l: l, c: c, room: c.Room}
-	if r.room == nil {
-		r.room = new(descriptors).room
+	r := &receiver{l: l, c: c, room: new(descriptors).room}
+	if c.Room != nil {
+		r.room = func(int) int { return c.Room() }
 	}
 	defer l.Close()
 	stop := context.AfterFunc(ctx, func() { l.SetReadDeadline(time.Unix(1, 0)) })
@@ -59,13 +59,13 @@ func Receive(ctx context.Context, l *link.Conn, c ReceiverConfig) (Received, err
 type receiver struct {
 	l    *link.Conn
 	c    ReceiverConfig
-	room func() int
+	room func(taken int) int
 	in   incoming
 	got  Received
 }
 
 func (r *receiver) run() error {
-	h := hello{lowest: lowestVersion, highest: highestVersion, room: r.room()}
+	h := hello{lowest: lowestVersion, highest: highestVersion, room: r.room(0)}
 	for name := range r.c.Targets {
 		h.servers = append(h.servers, name)
 	}
@@ -150,7 +150,7 @@ func (r *receiver) batch(items []*Item) {
 		}
 		taken = append(taken, it)
 	}
-	a.room = r.room()
+	a.room = r.room(len(taken))
 	// That it can't be sent means that the sender has gone, and its
 	// descriptors with it.
 	r.l.Send(a.append(nil))

@@ -9,21 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors estimates how many more descriptors this process can open.
-type descriptors struct {
-	known int // at the last count
-	since int // calls since
-}
+// descriptors keeps account of how many more descriptors this process can open.
+type descriptors struct{ left int }
 
-// room leaves some for other uses. Counting them costs the more the more there
-// are, and a batch takes at most maxFiles: far from the limit it isn't done
-// each time.
-func (d *descriptors) room() int {
-	if d.since++; d.known-d.since*maxFiles > 4*maxFiles {
-		return d.known - d.since*maxFiles
+// room is what is left when taken more are in use. Counting them costs the more
+// the more there are: it is done at first, and near the limit.
+func (d *descriptors) room(taken int) int {
+	if d.left -= taken; d.left < 4*maxFiles {
+		d.left = count()
 	}
-	d.known, d.since = count(), 0
-	return d.known
+	return d.left
 }
 
 func count() int {

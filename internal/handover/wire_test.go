@@ -137,7 +137,7 @@ func FuzzReceiver(f *testing.F) {
 	other.Close() // answers go nowhere
 	defer l.Close()
 	f.Fuzz(func(t *testing.T, data []byte, n int) {
-		r := &receiver{l: l, room: func() int { return 1 }, c: ReceiverConfig{Targets: map[string]Target{"web": refuseAll{}}}}
+		r := &receiver{l: l, room: func(int) int { return 1 }, c: ReceiverConfig{Targets: map[string]Target{"web": refuseAll{}}}}
 		var fds []int
 		for range min(max(n, 0), 5) {
 			fd, err := unix.Dup(0)

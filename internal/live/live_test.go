@@ -51,7 +51,7 @@ type side struct {
 	gate *gate.Listener
 }
 
-func listen(t *testing.T, network string) gate.Socket {
+func listen(t testing.TB, network string) gate.Socket {
 	t.Helper()
 	lc := net.ListenConfig{}
 	lc.SetMultipathTCP(false)
@@ -66,7 +66,7 @@ func listen(t *testing.T, network string) gate.Socket {
 	return l.(gate.Socket)
 }
 
-func newSide(t *testing.T, sock gate.Socket, h http.Handler, change func(*Config, *http.Server)) *side {
+func newSide(t testing.TB, sock gate.Socket, h http.Handler, change func(*Config, *http.Server)) *side {
 	t.Helper()
 	hs := &http.Server{Handler: h}
 	cfg := Config{Name: "web", Log: quiet, Move: true}
