@@ -60,7 +60,8 @@ func (r *connsRunner) acceptAll(ln net.Listener) error {
 			continue
 		}
 		var ne net.Error
-		if !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // SA1019: there is nothing else to ask
+		//lint:ignore SA1019 there is nothing else to ask
+		if !errors.As(err, &ne) || !ne.Temporary() {
 			return err
 		}
 		r.s.log.Errorf("%s: %v; again in %v", r.svc.Name, err, pause)

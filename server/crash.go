@@ -101,7 +101,7 @@ func (s *Server) crash(x *request, v any, stack []byte) {
 func (s *Server) crashed(r *http.Request, v any, stack []byte) {
 	c := Crash{Err: panicError(v), Value: v, Stack: stack, Request: r}
 	c.Count = s.crashes.add(c.Err)
-	s.log.Errorf("crash %d%s: %v\n%s", c.Count, of(r), v, stack)
+	s.log.Errorf("panic%s: %v\n%s", of(r), v, stack) // the Upgrader tells that it is a crash
 	s.gen.Crash(&upgrader.CrashError{Err: c.Err, Value: v, Stack: stack, Request: r})
 	// An Upgrader that New made tells the hook itself.
 	if s.o.Upgrader != nil && c.Count == 1 {

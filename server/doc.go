@@ -22,9 +22,9 @@
 //  2. All addresses are taken over from the generation before, from the service
 //     manager, or bound.
 //  3. The servers start. Accept waits: until this generation is ready the one
-//     before serves.
-//  4. This generation gets ready (Upgrader.Ready), and accepts. OnReady is called,
-//     then the channel Ready closed.
+//     before serves, and if a server fails now, it goes on doing so.
+//  4. This generation gets ready (Upgrader.Ready), and accepts. The channel Ready is
+//     closed, and OnReady called.
 //  5. It serves until it is replaced, has crashed and is replaced, or is stopped: by
 //     a signal, the control socket, Upgrader.Stop, or because ctx of Run is done. A
 //     server whose Serve fails stops the others too.

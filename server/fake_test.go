@@ -26,6 +26,7 @@ type fakeGeneration struct {
 	upgrades chan struct{} // a token per upgrade
 	upgrade  error         // its outcome
 	readyErr error
+	asked    bool // Ready was called
 	status   func(*control.Generation)
 	closed   int
 	from     chan *link.Conn // live connections come from there
@@ -57,6 +58,7 @@ func (f *fakeGeneration) ListenNamed(_, network, addr string) (net.Listener, err
 func (f *fakeGeneration) Ready() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked = true
 	if f.readyErr == nil {
 		f.open()
 	}

@@ -16,16 +16,16 @@ import (
 
 // graceful is GRPC or Custom at work: a server that accepts and ends by itself.
 type graceful struct {
+	s        *Server
 	svc      *Service
 	serveOne func(net.Listener) error
 	end      func(context.Context) error
-	stop     func()
+	stop     func() // nil: end, without time
 
-	lns     []*shielded
-	ending  atomic.Bool
-	since   atomic.Int64 // of the drain, Unix ns; 0: none
-	ended   atomic.Bool
-	serving sync.WaitGroup
+	lns    []*shielded
+	ending atomic.Bool
+	since  atomic.Int64 // of the drain, Unix ns; 0: none
+	ended  atomic.Bool
 }
 
 func (g *graceful) bind(lns []net.Listener) {
@@ -36,16 +36,17 @@ func (g *graceful) bind(lns []net.Listener) {
 
 func (g *graceful) serve(fail func(error)) {
 	for _, ln := range g.lns {
-		g.serving.Go(func() {
-			err := g.serveOne(ln)
+		begun := g.s.starting(ln)
+		go func() {
+			err := g.serveOne(begun)
 			if g.ending.Load() {
 				return
 			}
 			if err == nil {
-				err = errors.New("serve returned though nobody asked it to")
+				err = errors.New("returned though nobody asked it to")
 			}
 			fail(fmt.Errorf("serve: %w", err))
-		})
+		}()
 	}
 }
 
@@ -77,15 +78,30 @@ func (g *graceful) resume() bool {
 	return false
 }
 
-func (g *graceful) cut() { g.stop() }
-
-func (g *graceful) finish() {
-	if !g.ending.Swap(true) {
+func (g *graceful) cut() {
+	if g.stop != nil {
 		g.stop()
 	}
+}
+
+func (g *graceful) finish() {
+	if !g.ending.Swap(true) { // without a drain
+		g.abandon()
+	}
 	for _, ln := range g.lns {
+		ln.Close()
 		ln.Listener.Close()
 	}
+}
+
+func (g *graceful) abandon() {
+	if g.stop != nil {
+		g.stop()
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	g.end(ctx)
 }
 
 func (g *graceful) target() handover.Target { return nil }

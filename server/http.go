@@ -98,13 +98,13 @@ func (h *httpRunner) bind(lns []net.Listener) {
 
 func (h *httpRunner) serve(fail func(error)) {
 	for _, g := range h.gates {
-		go h.serveOne(h.moving, h.live.Wrap(g), h.tls, fail)
+		go h.serveOne(h.moving, h.s.starting(h.live.Wrap(g)), h.tls, fail)
 	}
 	if !h.tls {
 		go h.serveOne(h.moving, h.live.Injected(), false, fail)
 	}
 	for _, ln := range h.wrapped {
-		go h.serveOne(h.pinned, ln, h.tls && reflect.TypeOf(ln) != tlsListener, fail)
+		go h.serveOne(h.pinned, h.s.starting(ln), h.tls && reflect.TypeOf(ln) != tlsListener, fail)
 	}
 }
 

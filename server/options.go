@@ -60,7 +60,8 @@ type Options struct {
 	// none.
 	StopSignals []os.Signal
 	// OnReady is called once, when this generation acts for the service: the
-	// place to start work that only one generation may do. Run waits for it.
+	// place for work that only one generation may do. It has a goroutine of its
+	// own, and may block; a panic in it is a crash.
 	OnReady func()
 	// OnDrain is the first step of a drain, beside which the other steps go
 	// on; the drain lasts until it returns. ctx ends at the deadline, or when

@@ -29,6 +29,7 @@ type Server struct {
 	addrs   map[string]net.Addr
 
 	started atomic.Bool
+	starts  []*starting
 	ready   chan struct{}
 	failed  chan error // of Serve; the first one counts
 
@@ -192,6 +193,9 @@ func (s *Server) live(ctx context.Context) error {
 	for i, r := range s.runners {
 		r.serve(func(err error) { s.fail(fmt.Errorf("service %q: %w", s.names[i], err)) })
 	}
+	if err := s.waitStarted(ctx.Done()); err != nil {
+		return err
+	}
 	receiving, done := context.WithCancel(context.Background())
 	defer done()
 	go s.receive(receiving)
@@ -237,10 +241,10 @@ func (s *Server) fail(err error) {
 }
 
 func (s *Server) isReady() {
-	if s.o.OnReady != nil {
-		s.o.OnReady()
-	}
 	close(s.ready)
+	if s.o.OnReady != nil {
+		Go(withServer{context.Background(), s}, s.o.OnReady)
+	}
 }
 
 // neverReady prefers what made the server stop to the consequence that it

@@ -253,6 +253,7 @@ func TestForeignHTTP2(t *testing.T) {
 	hs := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{testCertificate()}}}
 	shut := make(chan struct{}, 10)
 	hs.RegisterOnShutdown(func() { shut <- struct{}{} })
+	//lint:ignore SA1019 applications still use it
 	if err := http2.ConfigureServer(hs, &http2.Server{MaxConcurrentStreams: 7}); err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,8 @@ func (w writer) FlushError() error {
 
 // CloseNotify is for applications that still use it.
 func (w writer) CloseNotify() <-chan bool {
-	return w.x.w.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // SA1019
+	//lint:ignore SA1019 see above
+	return w.x.w.(http.CloseNotifier).CloseNotify()
 }
 
 // Unwrap leads http.ResponseController to deadlines and full duplex.

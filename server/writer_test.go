@@ -86,7 +86,8 @@ func TestWriterKeepsInterfaces(t *testing.T) {
 		if _, ok := w.(http.Pusher); ok != (r.ProtoMajor == 2) {
 			t.Errorf("%s: Pusher: %v", r.Proto, ok)
 		}
-		if _, ok := w.(http.CloseNotifier); !ok { //nolint:staticcheck // SA1019
+		//lint:ignore SA1019 applications still use it
+		if _, ok := w.(http.CloseNotifier); !ok {
 			t.Error("no CloseNotifier")
 		}
 		rc := http.NewResponseController(w)
