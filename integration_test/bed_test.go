@@ -505,7 +505,7 @@ func (b *bed) stop() {
 	syscall.Kill(b.pidInFile(), syscall.SIGTERM)
 	b.until("the service's end", func() bool { return isClosed(b.gone) })
 	for _, path := range []string{b.pidfile, b.control, b.unix} {
-		if _, err := os.Lstat(path); err == nil {
+		if exists(path) {
 			b.t.Errorf("%s was left behind", path)
 		}
 	}
@@ -608,4 +608,37 @@ func (b *bed) soon(done func() bool) bool {
 		}
 	}
 	return false
+}
+
+// timeoutNever is longer than any test.
+const timeoutNever = time.Hour
+
+// slowRequest makes a request that takes an hour, and returns when it is being
+// served.
+func (b *bed) slowRequest(addr string) net.Conn {
+	b.t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { c.Close() })
+	before := b.active()
+	fmt.Fprint(c, "GET /slow?ms=3600000 HTTP/1.1\r\nHost: test\r\n\r\n")
+	b.poll("a request in flight", func() bool { return b.active() > before })
+	return c
+}
+
+// active is how many requests the generation that acts is serving.
+func (b *bed) active() int {
+	b.t.Helper()
+	gs := b.status().Generations
+	if c := gs[len(gs)-1].Workers[0].Conns; c != nil {
+		return c.Active
+	}
+	return 0
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

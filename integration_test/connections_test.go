@@ -81,7 +81,7 @@ func TestNewConnections(t *testing.T) {
 		b.demo()
 		rate := float64(testenv.Count(200, 1000))
 		l := startLoad(t, "tcp", b.tcp(), strict.Group{Kind: strict.Connect, Rate: rate, Size: 100})
-		n := testenv.Count(5, 50)
+		n := testenv.Count(20, 100)
 		for g := 2; g <= n+1; g++ {
 			b.hup()
 			b.ready()

@@ -182,7 +182,12 @@ func (v *inventory) find(k key, same func(key, *os.File) bool) *item {
 		return it
 	}
 	if k.Name != "" {
-		named := func(it *item) bool { return it.fits(k.Kind) && it.Key.Name == k.Name }
+		// What the manager calls so. Of the generation before only a socket with
+		// the same address is meant: the name says which server it is of.
+		named := func(it *item) bool { return it.Key.Kind == activated && it.Key.Name == k.Name }
+		if it := v.claim(func(it *item) bool { return named(it) && same(k, it.file) }); it != nil {
+			return it
+		}
 		if it := v.claim(named); it != nil {
 			return it
 		}
