@@ -12,6 +12,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -122,6 +123,9 @@ func (a *alone) openPIDFile() error {
 	}
 	return nil
 }
+
+// startVault: nobody would outlive this process.
+func (a *alone) startVault([]string) *vault.Table { return nil }
 
 func (a *alone) foreignListener(network, addr string) gate.Socket {
 	if !a.foreign {

@@ -16,6 +16,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/kept"
 	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -155,6 +156,27 @@ func (k *underKeeper) drain(m *kept.Drain) {
 		h = newKeptHeir(0, nil)
 	}
 	k.u.post(func(l *life) { l.dismissed(Reason(m.Reason), m.Timeout, h) })
+}
+
+// startVault makes this worker's connections outlive it, and gives the keeper
+// what it needs for that.
+func (k *underKeeper) startVault(servers []string) *vault.Table {
+	if !k.welcome.Rescue {
+		return nil
+	}
+	h, err := vault.Start()
+	defer h.Close()
+	if err != nil {
+		k.u.log.WithError(err).Warn("rescue: off: connections won't outlive this process")
+		k.conn.Send(&kept.Vault{PID: h.PID, Error: err.Error()})
+		return nil
+	}
+	said := kept.Vault{PID: h.PID, Servers: servers}
+	if err := k.conn.Send(&said, int(h.Sock.Fd()), int(h.Memory.Fd())); err != nil {
+		k.u.log.WithError(err).Warn("rescue: off: the keeper doesn't hear")
+		return nil
+	}
+	return h.Table
 }
 
 func (k *underKeeper) foreignListener(string, string) gate.Socket { return nil }

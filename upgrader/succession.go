@@ -6,6 +6,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -15,6 +16,9 @@ type succession interface {
 	// foreignListener returns a listener that was inherited in some other way
 	// than the inventory's; nil: there is none.
 	foreignListener(network, addr string) gate.Socket
+	// startVault lets connections outlive this process; nil: they don't. It is
+	// called once.
+	startVault(servers []string) *vault.Table
 	// trouble tells the predecessor why this process will probably fail.
 	trouble(error)
 	// announce says that this generation is ready, and returns when it acts for
@@ -92,6 +96,7 @@ type heir interface {
 type none struct{}
 
 func (none) foreignListener(string, string) gate.Socket { return nil }
+func (none) startVault([]string) *vault.Table           { return nil }
 func (none) trouble(error)                              {}
 func (none) announce() error                            { return nil }
 func (none) attempt(context.Context, launch) attempted {

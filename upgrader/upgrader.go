@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -278,6 +279,13 @@ func (u *Upgrader) connectionsFrom(l *link.Conn) {
 		l.Close()
 	}
 }
+
+// Vault returns the table in which this process writes down how far each of its
+// connections is, so that a keeper can rescue them when the process dies; nil:
+// nobody would, and that has been logged if it was wanted. servers are their
+// names by number. It is to be called once, as early as they are known and
+// before memory is filled: the vault is a copy of the process.
+func (u *Upgrader) Vault(servers []string) *vault.Table { return u.succession.startVault(servers) }
 
 // Event tells those who watch the service that something happened. Generation
 // and PID are this one's if they are zero. It doesn't block.

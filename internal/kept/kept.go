@@ -15,6 +15,7 @@
 //	                  ←         Welcome    answers Hello
 //	Ready             →                    the worker could serve
 //	                  ←         Go         all new workers are ready: this generation acts for the service now
+//	Vault             →                    before Ready, if Welcome says that it is wanted
 //	Status            →                    at most once a second, when something changed
 //	Crash             →                    the worker isn't to be trusted any more, but lives
 //	Leave             →                    somebody told this process alone to end: a successor, please
@@ -102,6 +103,16 @@ type Status struct {
 	Unready  bool           `json:"unready,omitempty"` // don't send it requests now (readyz)
 }
 
+// Vault tells of the worker's vault (package vault), with two descriptors: the
+// keeper's end of its socket, and its table's memory. Without descriptors there
+// is none to adopt, and Error says why; PID is then 0, or of a process to be
+// reaped.
+type Vault struct {
+	PID     int      `json:"pid,omitempty"`
+	Error   string   `json:"error,omitempty"`
+	Servers []string `json:"servers,omitempty"` // by the numbers that the table has for them
+}
+
 // Event is for those who watch the service. The keeper fills in its number, and
 // service, generation and PID where they are zero.
 type Event struct {
@@ -117,6 +128,7 @@ type Welcome struct {
 	Workers     int           `json:"workers"` // how many there are to be
 	KillTimeout time.Duration `json:"kill_timeout_ns"`
 	StopTimeout time.Duration `json:"stop_timeout_ns"`
+	Rescue      bool          `json:"rescue,omitempty"`  // the keeper would adopt a vault
 	Crashes     int           `json:"crashes,omitempty"` // of the service, in the window that leads to giving up
 }
 
@@ -164,6 +176,7 @@ func (*Leave) kind() string     { return "leave" }
 func (*Upgrade) kind() string   { return "upgrade" }
 func (*Stop) kind() string      { return "stop" }
 func (*Status) kind() string    { return "status" }
+func (*Vault) kind() string     { return "vault" }
 func (*Event) kind() string     { return "event" }
 func (*Welcome) kind() string   { return "welcome" }
 func (*Go) kind() string        { return "go" }
@@ -175,7 +188,7 @@ func (u *Unknown) kind() string { return u.Kind }
 // empty returns an empty message of a kind.
 func empty(kind string) Message {
 	for _, m := range []Message{
-		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Event{},
+		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Vault{}, &Event{},
 		&Welcome{}, &Go{}, &Drain{}, &Outcome{}, &Peer{},
 	} {
 		if m.kind() == kind {
