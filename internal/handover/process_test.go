@@ -121,7 +121,7 @@ func receiverMain(mode string) {
 	case "gives up":
 		ctx, cancel := context.WithCancel(context.Background())
 		c.Targets = map[string]Target{"web": canceller{cancel}}
-		_, err = Receive(ctx, l, c)
+		Receive(ctx, l, c)
 		io.Copy(io.Discard, os.Stdin)
 		return
 	}
@@ -184,6 +184,54 @@ func (r *receiving) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
 	r.t.Cleanup(cancel)
 	return ctx
+}
+
+// through makes everything pass through a relay, to several receivers, one of
+// which is r's.
+func (r *receiving) through(others ...*receiving) <-chan Received {
+	r.t.Helper()
+	workers := []*Sender{r.sender}
+	for _, o := range others {
+		workers = append(workers, o.sender)
+	}
+	for _, s := range workers {
+		if err := s.Takes(r.ctx(), "web"); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	a, b := linkPair(r.t)
+	done := make(chan Received, 1)
+	go func() {
+		orphan := func(it *Item) { r.t.Error("an orphan") }
+		got, err := NewRelay(quiet, orphan, workers...).Run(r.t.Context(), b, nil)
+		if err != nil && err != io.ErrUnexpectedEOF {
+			r.t.Error(err)
+		}
+		done <- got
+	}()
+	r.sender = NewSender(a, SenderConfig{Dead: make(chan struct{}), Log: quiet})
+	r.t.Cleanup(func() { workers[0].Close(context.Background()) })
+	if err := r.sender.Takes(r.ctx(), "web"); err != nil {
+		r.t.Fatal(err)
+	}
+	return done
+}
+
+func linkPair(t *testing.T) (a, b *link.Conn) {
+	t.Helper()
+	a, theirs, err := link.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	fd, err := unix.FcntlInt(theirs.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = link.New(fd); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
 }
 
 // put gives n connections to the sender, and returns for how many there was room.
@@ -438,16 +486,7 @@ func TestReceiverAnswersNonsense(t *testing.T) {
 
 // A sender that ends without good-bye leaves what it has sent to the receiver.
 func TestSenderDies(t *testing.T) {
-	a, theirs, err := link.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, _ := unix.Dup(int(theirs.Fd()))
-	theirs.Close()
-	b, err := link.New(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, b := linkPair(t)
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -468,5 +507,33 @@ func TestSenderDies(t *testing.T) {
 	buf := make([]byte, 100)
 	if n, err := unix.Read(fds[1], buf); string(buf[:n]) != "adopted " {
 		t.Fatal(n, err)
+	}
+}
+
+// A relay deals connections out, and answers as its workers do.
+func TestRelay(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		modes []string
+		moved func(int) bool
+	}{
+		{"two workers", []string{"receives", "receives"}, func(n int) bool { return n == 600 }},
+		{"one dies", []string{"receives", "dies before its answer"}, func(n int) bool { return n == 600 }},
+		{"one refuses", []string{"receives", "refuses every other"}, func(n int) bool { return n >= 300 && n < 600 }},
+		{"all die", []string{"dies before its answer", "dies before it reads"}, func(n int) bool { return n == 0 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, c.modes[0])
+			done := r.through(start(t, c.modes[1]))
+			r.put(600)
+			if moved, back := r.outcome(); !c.moved(moved) || moved+back != 600 {
+				t.Fatal(moved, back)
+			}
+			n, err := r.sender.Close(r.ctx())
+			if got := <-done; got.Adopted != n {
+				t.Fatal(got, n, err)
+			}
+		})
 	}
 }

@@ -74,19 +74,22 @@ func (r *receiver) run() error {
 	}
 	for {
 		m, err := r.l.Recv()
-		switch {
-		case errors.Is(err, link.ErrTruncated):
-			err = r.truncated()
-		case err != nil:
-			err = unexpected(err)
-		default:
-			var end bool
-			if end, err = r.message(&m); end {
-				return nil
+		if errors.Is(err, link.ErrTruncated) {
+			r.c.Log.Warn("handover: " + err.Error())
+			if err := r.l.Send(answer{seq: r.in.lost(), all: codeNoRoom}.append(nil)); err != nil {
+				return unexpected(err)
 			}
+			continue
 		}
 		if err != nil {
+			return unexpected(err)
+		}
+		items, end, err := r.in.message(&m)
+		if end || err != nil {
 			return err
+		}
+		if len(items) > 0 {
+			r.batch(items)
 		}
 	}
 }
@@ -99,43 +102,39 @@ func unexpected(err error) error {
 	return err
 }
 
-// truncated refuses a batch whose descriptors didn't all arrive. No other
-// message has any.
-func (r *receiver) truncated() error {
-	r.c.Log.Warn("handover: " + link.ErrTruncated.Error())
-	a := answer{seq: r.in.next, all: codeNoRoom}
-	r.in.next++
-	r.in.loose = nil
-	return r.l.Send(a.append(nil))
-}
-
-// message takes one message, whose descriptors it closes unless it can place
-// them.
-func (r *receiver) message(m *link.Message) (end bool, err error) {
+// message takes one message of a sender's, whose descriptors it closes unless
+// they become items.
+func (in *incoming) message(m *link.Message) (items []*Item, end bool, err error) {
 	d := decoder{b: m.Data}
 	k, v := kind(d.u8()), int(d.u8())
 	if v < lowestVersion || v > highestVersion {
 		m.Close()
-		return false, fmt.Errorf("message of version %d: %w", v, errGarbled)
+		return nil, false, fmt.Errorf("message of version %d: %w", v, errGarbled)
 	}
 	if k == kindBatch {
-		items, err := r.in.batch(d.b, m.Files)
-		if err != nil {
+		if items, err = in.batch(d.b, m.Files); err != nil {
 			m.Close()
-			return false, err
 		}
-		r.batch(items)
-		return false, nil
+		return items, false, err
 	}
 	m.Close()
 	switch k {
 	case kindPrefix:
-		return false, r.in.prefix(d.b)
+		return nil, false, in.prefix(d.b)
 	case kindEnd:
 		d.u32()
-		return true, d.done("end")
+		return nil, true, d.done("end")
 	}
-	return false, fmt.Errorf("from the sender: %w", errGarbled)
+	return nil, false, fmt.Errorf("from the sender: %w", errGarbled)
+}
+
+// lost returns the sequence number of a batch whose descriptors didn't all
+// arrive: link closes those that did, and no other message has any. All of it is
+// to be refused.
+func (in *incoming) lost() uint32 {
+	in.loose = nil
+	in.next++
+	return in.next - 1
 }
 
 // batch places connections. Until the answer is sent they are the sender's.

@@ -65,6 +65,7 @@ const (
 	codeNoRoom   code = 1
 	codeNoServer code = 2
 	codeRefused  code = 3
+	codeNobody   code = 4
 )
 
 func codeOf(err error) code {
@@ -73,6 +74,8 @@ func codeOf(err error) code {
 		return codeNoRoom
 	case errors.Is(err, ErrNoServer):
 		return codeNoServer
+	case errors.Is(err, ErrNobody):
+		return codeNobody
 	}
 	return codeRefused
 }
@@ -83,6 +86,8 @@ func (c code) err() error {
 		return ErrNoRoom
 	case codeNoServer:
 		return ErrNoServer
+	case codeNobody:
+		return ErrNobody
 	}
 	return ErrRefused
 }

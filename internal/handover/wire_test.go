@@ -147,7 +147,9 @@ func FuzzReceiver(f *testing.F) {
 			unix.CloseOnExec(fd)
 			fds = append(fds, fd)
 		}
-		r.message(&link.Message{Data: data, Files: append([]int(nil), fds...)})
+		if items, _, _ := r.in.message(&link.Message{Data: data, Files: append([]int(nil), fds...)}); len(items) > 0 {
+			r.batch(items)
+		}
 		for _, fd := range fds {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
 				t.Fatalf("descriptor %d of %x is still open", fd, data)
@@ -160,12 +162,13 @@ func FuzzReceiver(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(answer{seq: 0, room: 7, refused: []refusal{{1, codeNoRoom}}}.append(nil))
 	f.Add(answer{seq: 1}.append(nil))
+	f.Add(answer{seq: 0, refused: []refusal{{0, codeNobody}}}.append(nil))
 	f.Add(appendAbort(nil, "no"))
 	f.Add(hello{lowest: 1, highest: 1}.append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		settled := 0
 		it := &Item{FD: -1, settle: func(*Item, error) { settled++ }}
-		s := &Sender{flight: []*batch{{items: []*Item{it, it}}}, due: 2}
+		s := &Sender{flight: []*batch{{items: []*Item{it, it}}}, due: 2, failed: make(chan struct{})}
 		s.cond.L = &s.mu
 		err := s.hear(link.Message{Data: data})
 		if (err == nil) != (settled == 2) {
