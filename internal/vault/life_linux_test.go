@@ -156,6 +156,36 @@ func TestStoppedVault(t *testing.T) {
 	}
 }
 
+// A keeper with too few descriptors saves what it can, and keeps some to go on.
+func TestKeeperWithoutRoom(t *testing.T) {
+	s := newService(t, nil)
+	const n = 300
+	for range n {
+		c := dial(t, s)
+		get(t, c, bufio.NewReader(c), "1?size=0")
+	}
+	s.die("kill")
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	entries, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	low := old
+	low.Cur = uint64(len(entries) + 100)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	res := s.now.vault.Rescue(context.Background(), Options{Timeout: time.Minute})
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	if !errors.Is(res.Err, unix.EMFILE) || len(res.Idle) == 0 || len(res.Idle)+res.Counts.Lost != n {
+		t.Errorf("%d idle, %+v, %v", len(res.Idle), res.Counts, res.Err)
+	}
+	for _, c := range res.Idle {
+		if c.FD >= int(low.Cur-low.Cur/8) {
+			t.Errorf("descriptor %d", c.FD)
+		}
+		unix.Close(c.FD)
+	}
+	s.next(nil)
+}
+
 func TestWhatTheDeadHeldIsReleased(t *testing.T) {
 	s := newService(t, nil)
 	path := filepath.Join(t.TempDir(), "lock")

@@ -31,6 +31,7 @@ type Conn struct {
 	FD     int    // the receiver's to close, non-blocking and close-on-exec
 	Server uint32 // as the worker numbered it
 	Marked bool   // the worker had it in its table; else Server isn't known
+	Clean  bool   // in Sent only: if its receiver is dead as well, it can go on like an idle one
 	RX, TX uint64 // consumed and written so far, for Table.Adopted
 	Local  netip.AddrPort
 	Cookie uint64 // SO_COOKIE
@@ -58,7 +59,8 @@ type Rescued struct {
 	Sent   []Conn
 	Counts Counts
 	Took   time.Duration // until the vault was dead
-	// Err says why connections were lost, if any were.
+	// Err says why connections were lost, if any were. syscall.EMFILE: the
+	// keeper's RLIMIT_NOFILE is too low for a worker with so many.
 	Err error
 	// Settled is closed when the last answer is through and its connection
 	// closed: at most 10 s later, mostly at once.

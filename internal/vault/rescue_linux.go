@@ -83,8 +83,14 @@ func (r *rescue) take(c *client, lines []Line) error {
 	for i, l := range lines {
 		fds[i] = int32(l.FD)
 	}
+	room := room()
 	var lost error
 	err := c.fetch(fds, func(i, fd int) {
+		if fd >= room {
+			unix.Close(fd)
+			lost = unix.EMFILE
+			return
+		}
 		r.Counts.Lost--
 		r.conns = append(r.conns, fetched{fd, lines[i]})
 	}, func(i int, err error) {
@@ -95,6 +101,16 @@ func (r *rescue) take(c *client, lines []Line) error {
 		lost = err
 	})
 	return errors.Join(err, lost)
+}
+
+// room returns the first descriptor that a rescue must not use: a keeper that
+// has none left can't start the next worker.
+func room() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil || lim.Cur > 1<<30 {
+		return 1 << 30
+	}
+	return int(lim.Cur - lim.Cur/8)
 }
 
 // unmarked finds sockets that have no line: some were being accepted.
@@ -162,6 +178,10 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 		return conn, Judgment{Verdict: Close}
 	}
 	j := Classify(f.line, counters)
+	if j.Verdict == Leave {
+		f.line.State = HTTP1
+		conn.Clean = Classify(f.line, counters).Verdict == Idle
+	}
 	if j.Skip > 0 && !discard(f.fd, j.Skip) {
 		j.Verdict = Ended
 	}

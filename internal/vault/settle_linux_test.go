@@ -163,7 +163,7 @@ func TestSentIsLeftAlone(t *testing.T) {
 	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	r := judge(t, Options{}, fetched{fd, Line{State: Sent}})
-	if len(r.Sent) != 1 || len(r.endings) != 0 || r.Counts != (Counts{Sent: 1}) {
+	if len(r.Sent) != 1 || !r.Sent[0].Clean || len(r.endings) != 0 || r.Counts != (Counts{Sent: 1}) {
 		t.Fatalf("%+v", r)
 	}
 	unix.Close(r.Sent[0].FD)

@@ -404,5 +404,8 @@ func (t *tally) verdict(tb testing.TB, s *service) {
 	if given < got || given > got+t.n["abandoned"] {
 		tb.Errorf("not every answer has arrived")
 	}
+	if t.n["cut"] > s.sum.Cut {
+		tb.Errorf("answers were cut that the keeper didn't cut")
+	}
 	tb.Logf("clients: %v; keeper: %+v", t.n, s.sum)
 }
