@@ -19,9 +19,9 @@ const (
 
 // Find returns the path of the control socket that is meant where none is named:
 // $TABLECLOTH_CONTROL if it is set; else the one on which a service listens of
-// control in $RUNTIME_DIRECTORY and all in /run/tablecloth and in
-// $XDG_RUNTIME_DIR/tablecloth. ErrNotRunning: there is none; ErrAmbiguous: there
-// are several.
+// control in $RUNTIME_DIRECTORY and NAME and NAME/control in /run/tablecloth and
+// in $XDG_RUNTIME_DIR/tablecloth. ErrNotRunning: there is none; ErrAmbiguous:
+// there are several.
 func Find() (string, error) {
 	if path := os.Getenv(EnvPath); path != "" {
 		return path, nil
@@ -106,7 +106,8 @@ func candidates() []string {
 		}
 		entries, _ := os.ReadDir(p) // not there, or not ours to read: nothing is found
 		for _, e := range entries {
-			found = append(found, filepath.Join(p, e.Name()))
+			// A unit with RuntimeDirectory=tablecloth/NAME has it one level below.
+			found = append(found, filepath.Join(p, e.Name()), filepath.Join(p, e.Name(), "control"))
 		}
 	}
 	slices.Sort(found)

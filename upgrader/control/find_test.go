@@ -55,6 +55,14 @@ func TestFind(t *testing.T) {
 	if path, err := Find(); err != nil || path != control.Path() {
 		t.Errorf("the unit's: %q, %v", path, err)
 	}
+	control.Close()
+	if err := os.Mkdir(filepath.Join(user, "api"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	api := listen(t, filepath.Join(user, "api", "control"))
+	if path, err := Find(); err != nil || path != api.Path() {
+		t.Errorf("in a unit's directory: %q, %v", path, err)
+	}
 	t.Setenv(EnvPath, "/elsewhere")
 	if path, err := Find(); err != nil || path != "/elsewhere" {
 		t.Errorf("named: %q, %v", path, err)
