@@ -21,6 +21,7 @@ type fakeGeneration struct {
 	drain    *upgrader.Drain
 	expired  chan struct{}
 	resumed  chan struct{}
+	dead     chan struct{} // the successor's process has ended
 	crashes  []error
 	crashed  chan struct{} // a token per crash
 	upgrades chan struct{} // a token per upgrade
@@ -95,6 +96,7 @@ func (f *fakeGeneration) end(why upgrader.Reason, timeout time.Duration) {
 	}
 	f.expired = make(chan struct{})
 	f.resumed = make(chan struct{})
+	f.dead = make(chan struct{})
 	f.drain = &upgrader.Drain{
 		Reason: why, Deadline: time.Now().Add(timeout), Expired: f.expired, Resumed: f.resumed, Successor: f.to, SuccessorDead: f.resumed,
 	}
@@ -105,6 +107,7 @@ func (f *fakeGeneration) end(why upgrader.Reason, timeout time.Duration) {
 func (f *fakeGeneration) resume() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	close(f.dead)
 	f.open()
 	f.drain = nil
 	f.exit = make(chan struct{})

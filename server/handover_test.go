@@ -3,6 +3,7 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
@@ -115,3 +117,55 @@ func TestConnectionsDontMoveWhenOff(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The successor dies, having said that it takes connections, or not: they stay
+// where they are, and go on.
+func TestSuccessorDiesDuringHandover(t *testing.T) {
+	for _, greeted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("greeted=%v", greeted), func(t *testing.T) {
+			t.Parallel()
+			one, two := successors(t)
+			theirs := <-two.from
+			h := newSlow()
+			old := startOn(t, t.Context(), one, Options{IdleGrace: time.Hour}, web(h.ServeHTTP))
+			var idle []*client
+			for range 20 {
+				c := dial(t, old.Addr("web"))
+				c.get("/")
+				idle = append(idle, c)
+			}
+			busy := dial(t, old.Addr("web"))
+			busy.send("GET", "/slow", "")
+			<-h.began
+			if greeted {
+				// It accepts none, and doesn't answer.
+				go handover.Receive(t.Context(), theirs, handover.ReceiverConfig{
+					Targets: map[string]handover.Target{"web": mute{}}, Log: upgrader.Discard,
+				})
+			}
+			draining := old.epoch.Load()
+			one.end(upgrader.Replaced, time.Minute)
+			within(t, "drain", draining.Done())
+			theirs.Close()
+			one.resume()
+			for old.draining.Load() {
+				time.Sleep(time.Millisecond)
+			}
+			for _, c := range idle {
+				res, body := c.get("/")
+				wantAnswer(t, res, body, 200, "hello", false)
+			}
+			close(h.release)
+			res, body := busy.answer()
+			wantAnswer(t, res, body, 200, "hello", false)
+			res, body = dial(t, old.Addr("web")).get("/")
+			wantAnswer(t, res, body, 200, "hello", false)
+		})
+	}
+}
+
+// mute is a receiver that hangs before it acknowledges.
+type mute struct{}
+
+func (mute) Claim(*handover.Item) error { select {} }
+func (mute) Adopt(*handover.Item)       {}
