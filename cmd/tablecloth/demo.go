@@ -49,6 +49,7 @@ Exit status: 0 if no request failed and no connection was lost, else 1.`,
 	}
 	cmd.Flags().DurationVar(&c.Duration, "duration", 12*time.Second, "how long the clients are at it")
 	cmd.Flags().IntVar(&c.Upgrades, "upgrades", 5, "number of upgrades")
+	cmd.Flags().BoolVar(&c.Kept, "kept", false, "run the service under a keeper, kill -9 it, and let it run into a fatal error")
 	cmd.Flags().BoolVar(&c.Stay, "stay", false, "go on after the last act until Ctrl-C, and say what to try")
 	cmd.Flags().BoolVar(&c.JSON, "json", false, "print the score as JSON, and nothing else")
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "of what the clients send")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/strict"
@@ -23,25 +24,30 @@ import (
 type act struct {
 	name string
 	do   func(*show, context.Context) (came string, took time.Duration, err error)
+	kill bool // requests die with their process, and may be answered with 500 or 503
 }
 
 // actTimeout bounds an act.
 const actTimeout = 10 * time.Second
 
 // program is the order of the acts: n upgrades, after half of them a broken
-// binary, and a crash before the last one. So each kind of trouble is followed
+// binary, and the crashes before the last one. So each kind of trouble is followed
 // by an upgrade that has to work.
-func program(n int) []act {
+func program(n int, kept bool) []act {
+	crashes := []act{{"async panic", (*show).crash, false}}
+	if kept {
+		crashes = append(crashes, act{"kill -9", (*show).kill, true}, act{"fatal error", (*show).fatal, true})
+	}
 	var acts []act
 	for i := range max(1, n) {
 		if i == n/2 {
-			acts = append(acts, act{"broken binary", (*show).offerBroken})
+			acts = append(acts, act{"broken binary refused", (*show).offerBroken, false})
 		}
 		if i == max(0, n-1) {
-			acts = append(acts, act{"async panic", (*show).crash})
+			acts = append(acts, crashes...)
 		}
 		if i < n {
-			acts = append(acts, act{"upgrade", (*show).upgrade})
+			acts = append(acts, act{"upgrade", (*show).upgrade, false})
 		}
 	}
 	return acts
@@ -85,7 +91,7 @@ func (s *show) offerBroken(ctx context.Context) (string, time.Duration, error) {
 	if out.Result != control.Failed {
 		return "", 0, fmt.Errorf("the service says %q, and should have refused it", out.Result)
 	}
-	return "refused, " + lastPart(out.Reason), 0, nil
+	return lastPart(out.Reason), 0, nil
 }
 
 // lastPart is what a chain of wrapped errors ends with.
@@ -94,17 +100,36 @@ func lastPart(reason string) string {
 	return parts[len(parts)-1]
 }
 
+// crash is caught by the process itself, which is replaced.
 func (s *show) crash(ctx context.Context) (string, time.Duration, error) {
+	return s.dieOf(ctx, "/asyncerror")
+}
+
+// fatal can't be caught by the process.
+func (s *show) fatal(ctx context.Context) (string, time.Duration, error) {
+	return s.dieOf(ctx, "/fatal")
+}
+
+// dieOf makes a request that is too much for the process which gets it.
+func (s *show) dieOf(ctx context.Context, path string) (string, time.Duration, error) {
 	since := time.Now()
-	status, err := ask(ctx, s.stage.web, "/asyncerror")
+	status, err := ask(ctx, s.stage.web, path)
 	if err != nil {
-		return "", 0, fmt.Errorf("the crashing request got no answer: %w", err)
+		err = fmt.Errorf("its request got no answer: %w", err)
+	} else if !strings.HasPrefix(status, "500") {
+		err = fmt.Errorf("its request got %s", status)
 	}
-	if !strings.HasPrefix(status, "500") {
-		return "", 0, fmt.Errorf("the crashing request got %s", status)
+	took, noSuccessor := s.answered(ctx, s.generation+1, since)
+	return "its request got a 500", took, errors.Join(err, noSuccessor)
+}
+
+func (s *show) kill(ctx context.Context) (string, time.Duration, error) {
+	since := time.Now()
+	if err := syscall.Kill(s.stage.latest.Load().PID, syscall.SIGKILL); err != nil {
+		return "", 0, err
 	}
 	took, err := s.answered(ctx, s.generation+1, since)
-	return "its request got a " + status[:3], took, err
+	return fmt.Sprintf("generation %d serves", s.generation), took, err
 }
 
 // ask makes one request on a connection of its own, and returns the status.

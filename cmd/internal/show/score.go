@@ -51,14 +51,14 @@ func (s *screen) score(sc *Score) error {
 }
 
 func (s *screen) acts(rows []*Row) {
-	s.line(s.paint(bold, fmt.Sprintf("%-41s %8s %8s %6s %5s %6s", "what was done", "handover", "requests", "failed", "lost", "closed")))
+	s.line(s.paint(bold, fmt.Sprintf("%-40s %7s %7s %4s %6s %4s %6s", "what was done", "took", "sent", "5xx", "failed", "lost", "closed")))
 	for _, r := range rows {
-		after := "-"
+		took := "-"
 		if r.Took > 0 {
-			after = short(r.Took)
+			took = short(r.Took)
 		}
-		s.line(fmt.Sprintf("%s %8s %8s %s %s %6s", pad(what(r), 41), after, number(r.Requests),
-			s.cell(r.Failed, 6), s.cell(r.Lost, 5), number(r.Closed)))
+		s.line(fmt.Sprintf("%s %7s %7s %4s %s %s %6s", pad(what(r), 40), took, number(r.Requests),
+			number(r.Errors), s.cell(r.Failed, 6), s.cell(r.Lost, 4), number(r.Closed)))
 	}
 }
 
@@ -73,7 +73,7 @@ func what(r *Row) string {
 }
 
 func (s *screen) clients(r *strict.Report) {
-	s.line(s.paint(bold, fmt.Sprintf("%-22s %8s %8s %8s %5s %7s %6s", "clients", "requests", "correct", "failed", "lost", "closed", "moved")))
+	s.line(s.paint(bold, fmt.Sprintf("%-20s %8s %8s %6s %8s %6s %8s %8s", "clients", "requests", "correct", "5xx", "failed", "lost", "closed", "moved")))
 	for _, k := range strict.Kinds() {
 		if c := r.Kinds[k]; c != nil {
 			s.count(string(k), c)
@@ -83,8 +83,8 @@ func (s *screen) clients(r *strict.Report) {
 }
 
 func (s *screen) count(name string, c *strict.Count) {
-	s.line(fmt.Sprintf("%-22s %8s %8s %s %s %7s %6s", name, number(c.Requests), number(c.OK),
-		s.cell(c.Failed(), 8), s.cell(c.Broken(), 5), number(closed(c)), number(c.Moved)))
+	s.line(fmt.Sprintf("%-20s %8s %8s %6s %s %s %8s %8s", name, number(c.Requests), number(c.OK), number(c.Faults[strict.Status]),
+		s.cell(failed(c), 8), s.cell(c.Broken(), 6), number(closed(c)), number(c.Moved)))
 }
 
 // cell is a right-aligned number that should be zero.
@@ -115,10 +115,13 @@ func (s *screen) verdict(sc *Score) {
 		colour, word = red, "SOMETHING FELL"
 	}
 	s.line(fmt.Sprintf("%s: %d of %s requests failed, %d of %s connections were lost.",
-		s.paint(colour, word), c.Failed(), number(c.Requests), c.Broken(), number(c.Connects)))
+		s.paint(colour, word), failed(c), number(c.Requests), c.Broken(), number(c.Connects)))
 	if closed(c) > 0 {
-		s.line(fmt.Sprintf("%s were closed in an orderly way: %s told so in an answer, %s while idle.",
+		s.line(fmt.Sprintf("%s were closed otherwise: %s told so in an answer, %s while idle.",
 			number(closed(c)), number(c.Ends[strict.Announced]), number(c.Ends[strict.ClosedIdle])))
+	}
+	if n := c.Faults[strict.Status]; n > 0 {
+		s.line(fmt.Sprintf("%s requests died with their process, and were told so by a 500 or 503.", number(n)))
 	}
 	if c.Moved > 0 {
 		s.line(fmt.Sprintf("%s times a connection went on in the next generation.", number(c.Moved)))

@@ -47,7 +47,7 @@ func (s *screen) line(text string) {
 func (s *screen) status(r *strict.Report) {
 	c := &r.Total
 	text := fmt.Sprintf("%s  %s requests  %s  %s  %s closed  p99 %s",
-		clock(r.Elapsed), number(c.Requests), s.bad(c.Failed(), "failed"), s.bad(c.Broken(), "lost"),
+		clock(r.Elapsed), number(c.Requests), s.bad(failed(c), "failed"), s.bad(c.Broken(), "lost"),
 		number(closed(c)), short(r.Latency.P99))
 	if !s.live {
 		s.line(text)

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"io"
 	"net/http"
 	"os"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/demo"
 	"github.com/tablecloth-go/tablecloth/server"
+	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
 // Ready is the line of JSON that a generation of the service writes to its
@@ -21,8 +21,7 @@ type Ready struct {
 	Web        string `json:"web"` // address
 }
 
-// Serve is a generation of the service. It ends with its standard input: nothing
-// must outlive the show, however that ends.
+// Serve is a generation of the service, or with --keep its keeper first.
 func Serve(args []string, version string) error {
 	return serve(args, version, server.Options{
 		KillTimeout: 3 * time.Second,
@@ -34,14 +33,21 @@ func serve(args []string, version string, o server.Options) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.StringVar(&o.PIDFile, "pidfile", "", "PID file")
 	flags.StringVar(&o.Control, "control", "", "control socket")
+	hold := flags.String("hold", "", "socket to live by")
+	keep := flags.Bool("keep", false, "run under a keeper")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		os.Exit(1)
-	}()
+	if err := liveBy(*hold); err != nil {
+		return err
+	}
 	log := demo.NewLog()
+	if *keep {
+		keeper.Become(keeper.Config{
+			PIDFile: o.PIDFile, Control: o.Control, Log: log,
+			Services: []keeper.Service{{KillTimeout: o.KillTimeout}},
+		})
+	}
 	app := &demo.App{Version: version}
 	o.Log = log
 	o.OnCrash = func(_ context.Context, c server.Crash) { demo.Crashed(log, c) }

@@ -17,6 +17,7 @@ type Config struct {
 	Args     []string
 	Duration time.Duration // of the load; acts that take longer prolong it
 	Upgrades int
+	Kept     bool // the service runs under a keeper, and dies in more ways
 	Stay     bool // go on after the score until ctx is done
 	JSON     bool // write nothing but the Score
 	Seed     uint64
@@ -28,7 +29,9 @@ type Config struct {
 
 // Score is what came of it.
 type Score struct {
-	OK          bool           `json:"ok"`          // each act went as it should, no request failed, no connection was lost
+	// OK: each act went as it should, no request failed, no connection was lost,
+	// and no request was answered with an error but when its process was killed.
+	OK          bool           `json:"ok"`
 	Interrupted bool           `json:"interrupted"` // before the last act
 	Acts        []*Row         `json:"acts"`
 	Report      *strict.Report `json:"report"`
@@ -42,11 +45,17 @@ type Row struct {
 	Error    string        `json:"error,omitempty"`
 	Took     time.Duration `json:"took_ns,omitempty"` // to the first answer of the next generation, from the start of its process or from the crash
 	Requests int64         `json:"requests"`
-	Failed   int64         `json:"failed"`
+	Errors   int64         `json:"errors"` // requests answered with 500 or 503
+	Failed   int64         `json:"failed"` // requests not answered, or wrongly
 	Lost     int64         `json:"lost"`   // connections that broke
 	Closed   int64         `json:"closed"` // connections that the service closed in an orderly way
 
+	kill   bool // errors are to be expected
 	before *strict.Report
+}
+
+func (r *Row) ok() bool {
+	return r.Error == "" && r.Failed == 0 && r.Lost == 0 && (r.kill || r.Errors == 0)
 }
 
 // show is one performance. One goroutine has the screen and the rows; the acts
@@ -68,7 +77,11 @@ func Run(ctx context.Context, c Config) (*Score, error) {
 		return nil, err
 	}
 	s := &show{Config: c, screen: newScreen(c), generation: 1}
-	if s.stage, err = newStage(ctx, self, c.Args); err != nil {
+	args := c.Args
+	if c.Kept {
+		args = append(args[:len(args):len(args)], "--keep")
+	}
+	if s.stage, err = newStage(ctx, self, args); err != nil {
 		return nil, err
 	}
 	defer s.stage.close()
@@ -91,7 +104,7 @@ func Run(ctx context.Context, c Config) (*Score, error) {
 // perform does one act after the other, at equal distances. It returns false if
 // ctx was done before the end.
 func (s *show) perform(ctx context.Context) bool {
-	acts := program(s.Upgrades)
+	acts := program(s.Upgrades, s.Kept)
 	gap := s.Duration / time.Duration(len(acts)+1)
 	start := time.Now()
 	for i, a := range acts {
@@ -99,6 +112,7 @@ func (s *show) perform(ctx context.Context) bool {
 			return false
 		}
 		row := s.begin(a.name)
+		row.kill = a.kill
 		end := s.act(ctx, a)
 		if !s.pass(ctx, end.done) {
 			return false
@@ -172,10 +186,14 @@ func (s *show) conclude(now *strict.Report) {
 	row := s.rows[len(s.rows)-1]
 	a, b := &row.before.Total, &now.Total
 	row.Requests = b.Requests - a.Requests
-	row.Failed = b.Failed() - a.Failed()
+	row.Errors = b.Faults[strict.Status] - a.Faults[strict.Status]
+	row.Failed = failed(b) - failed(a)
 	row.Lost = b.Broken() - a.Broken()
 	row.Closed = closed(b) - closed(a)
 }
+
+// failed leaves out errors that were properly told.
+func failed(c *strict.Count) int64 { return c.Failed() - c.Faults[strict.Status] }
 
 func closed(c *strict.Count) int64 { return c.Ends[strict.Announced] + c.Ends[strict.ClosedIdle] }
 
@@ -194,10 +212,9 @@ func (s *show) score(finished bool, stop context.CancelFunc) *Score {
 		report = s.load.Wait()
 	}
 	s.conclude(report)
-	sc := &Score{Interrupted: !finished, Acts: s.rows, Report: report}
-	sc.OK = finished && report.Err() == nil
+	sc := &Score{OK: finished, Interrupted: !finished, Acts: s.rows, Report: report}
 	for _, r := range s.rows {
-		sc.OK = sc.OK && r.Error == ""
+		sc.OK = sc.OK && r.ok()
 	}
 	return sc
 }

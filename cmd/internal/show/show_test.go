@@ -65,7 +65,7 @@ func place(t *testing.T) {
 }
 
 func config(w io.Writer, service string) Config {
-	return Config{Args: []string{service}, Duration: time.Second, Upgrades: 1, Out: w}
+	return Config{Args: []string{service}, Duration: 500 * time.Millisecond, Upgrades: 1, Out: w}
 }
 
 func TestNothingFalls(t *testing.T) {
@@ -78,7 +78,7 @@ func TestNothingFalls(t *testing.T) {
 	if !sc.OK || sc.Interrupted || sc.Report.Total.Failed() > 0 || sc.Report.Total.OK < 100 {
 		t.Errorf("score %+v of %+v", sc, sc.Report.Total)
 	}
-	want := []string{"serve", "broken binary: refused, exec format error", "async panic: its request got a 500", "upgrade: generation 3 serves"}
+	want := []string{"serve", "broken binary refused: exec format error", "async panic: its request got a 500", "upgrade: generation 3 serves"}
 	for i, w := range want {
 		if i >= len(sc.Acts) || what(sc.Acts[i]) != w {
 			t.Fatalf("act %d of %d is not %q:\n%s", i, len(sc.Acts), w, out.String())
@@ -113,7 +113,7 @@ func TestJSON(t *testing.T) {
 	place(t)
 	var out bytes.Buffer
 	c := config(&out, "service")
-	c.JSON, c.Upgrades, c.Duration = true, 0, 500*time.Millisecond
+	c.JSON, c.Upgrades = true, 0
 	if _, err := Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -190,12 +190,14 @@ func TestInterruptedBeforeTheFirstGeneration(t *testing.T) {
 
 func TestProgram(t *testing.T) {
 	for n, want := range []string{"bc", "bcu", "ubcu", "ubucu", "uubucu", "uubuucu"} {
-		got := ""
-		for _, a := range program(n) {
-			got += a.name[:1]
-		}
-		if got = strings.ReplaceAll(got, "a", "c"); got != want {
-			t.Errorf("%d upgrades: %s, want %s", n, got, want)
+		for kept, deaths := range map[bool]string{false: "a", true: "akf"} {
+			got := ""
+			for _, a := range program(n, kept) {
+				got += a.name[:1]
+			}
+			if want := strings.ReplaceAll(want, "c", deaths); got != want {
+				t.Errorf("%d upgrades, kept %v: %s, want %s", n, kept, got, want)
+			}
 		}
 	}
 }

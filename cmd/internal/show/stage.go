@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,11 +26,14 @@ import (
 //	release/demo            a copy of this program
 //	broken/demo             no program at all
 //	control, pid, log
+//	hold                    a socket: each process of the service ends when its
+//	                        connection to it does
 type stage struct {
 	dir     string
 	group   int // of processes; its number is that of the first one
-	hold    *os.File
+	hold    *hold
 	ready   chan Ready
+	latest  atomic.Pointer[Ready]
 	gone    chan struct{} // no process of the service is left
 	reaped  chan struct{} // nor the first one's remains
 	control *control.Client
@@ -85,6 +89,9 @@ func buildStage(program string) (s *stage, err error) {
 	if err := os.WriteFile(s.path("broken", "demo"), []byte("404: release not found\n"), 0o755); err != nil {
 		return nil, err
 	}
+	if s.hold, err = newHold(s.path("hold")); err != nil {
+		return nil, err
+	}
 	return s, os.Symlink(filepath.Join("release", "demo"), s.path("demo"))
 }
 
@@ -117,19 +124,14 @@ func (s *stage) start(args []string) error {
 		return err
 	}
 	defer log.Close()
-	stdin, hold, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer stdin.Close()
-	s.hold = hold
 	lines, stdout, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer stdout.Close()
-	cmd := exec.Command(s.path("demo"), append(args, "--control", s.path("control"), "--pidfile", s.path("pid"))...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, log
+	args = append(args, "--control", s.path("control"), "--pidfile", s.path("pid"), "--hold", s.path("hold"))
+	cmd := exec.Command(s.path("demo"), args...)
+	cmd.Stdout, cmd.Stderr = stdout, log
 	cmd.Env = environment()
 	// A group of its own: Ctrl-C is for us alone.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -165,6 +167,7 @@ func (s *stage) listen(lines *os.File) {
 	for sc := bufio.NewScanner(lines); sc.Scan(); {
 		var r Ready
 		if json.Unmarshal(sc.Bytes(), &r) == nil && r.Generation > 0 {
+			s.latest.Store(&r)
 			select {
 			case s.ready <- r:
 			default: // nobody waits for those
@@ -191,20 +194,18 @@ func (s *stage) await(ctx context.Context, generation int) (Ready, error) {
 
 // close ends all processes at once, and removes what they leave.
 func (s *stage) close() {
-	if s.hold != nil {
-		s.hold.Close()
-	}
+	s.hold.close()
 	if s.group != 0 {
 		s.kill()
 	}
 	os.RemoveAll(s.dir)
 }
 
-// kill ends the process group, unless the end of its standard input was enough.
+// kill ends those who don't care for the end of their hold.
 func (s *stage) kill() {
 	select {
 	case <-s.gone: // and the group's number may be another's by now
-	default:
+	case <-time.After(300 * time.Millisecond):
 		syscall.Kill(-s.group, syscall.SIGKILL)
 		select {
 		case <-s.gone:
