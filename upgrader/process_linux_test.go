@@ -9,7 +9,7 @@ import (
 )
 
 // becomeSubreaper makes generations whose parent has ended children of the test.
-func becomeSubreaper(t *testing.T) {
+func becomeSubreaper(t testing.TB) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)

@@ -165,7 +165,7 @@ func answerLines(u *Upgrader, s settings, c net.Conn) {
 
 // service is a service under test, and the test its service manager.
 type service struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	bin     string // a symlink to the test binary
 	control string
@@ -202,7 +202,7 @@ func (s said) String() string {
 }
 
 // newService prepares a service; start starts it.
-func newService(t *testing.T, set settings) *service {
+func newService(t testing.TB, set settings) *service {
 	t.Helper()
 	if set.Version == "" {
 		set.Version = "v"
@@ -282,19 +282,21 @@ func (s *service) run() {
 			names = append(names, f.name)
 			cmd.ExtraFiles = append(cmd.ExtraFiles, f.file)
 		}
-		cmd.Env = append(os.Environ(), "LISTEN_FDS="+fmt.Sprint(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	} else {
-		cmd.Env = os.Environ()
+		cmd.Env = []string{"LISTEN_FDS=" + fmt.Sprint(len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
 	}
 	s.mu.Unlock()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(cmd.Env, impersonate+"=service", envSettings+"="+filepath.Join(s.dir, "settings"),
-		envControl+"="+s.control, "NOTIFY_SOCKET="+s.notify.Address(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(append(cmd.Env, s.environment()...), "NOTIFY_SOCKET="+s.notify.Address())
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.cmd = cmd
 	s.t.Cleanup(s.cleanup)
+}
+
+func (s *service) environment() []string {
+	return append(os.Environ(), impersonate+"=service", envSettings+"="+filepath.Join(s.dir, "settings"),
+		envControl+"="+s.control, "GORACE=atexit_sleep_ms=0")
 }
 
 func (s *service) listen() {
@@ -372,8 +374,12 @@ func (s *service) logText() string {
 }
 
 // patience bounds what should be immediate.
-func patience(t *testing.T) time.Duration {
-	d, ok := t.Deadline()
+func patience(t testing.TB) time.Duration {
+	limited, ok := t.(interface{ Deadline() (time.Time, bool) })
+	if !ok {
+		return time.Minute
+	}
+	d, ok := limited.Deadline()
 	if !ok {
 		return time.Minute
 	}
