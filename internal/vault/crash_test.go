@@ -132,8 +132,8 @@ var causes = map[string]string{
 	"map":                 "exit status 2",
 	"stack":               "exit status 2",
 	"memory":              "exit status 2",
-	itoa(syscall.SIGSEGV): "exit status 2",
-	itoa(syscall.SIGABRT): "exit status 2",
+	itoa(syscall.SIGSEGV): "", // by the runtime or by the kernel, as it happens
+	itoa(syscall.SIGABRT): "",
 	itoa(syscall.SIGTERM): "signal: terminated",
 }
 

@@ -1,0 +1,229 @@
+package vault
+
+// Account keeps the line of one HTTP/1 connection from what passes through it.
+// Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
+// goroutine at a time; Write and Copied may be called beside Read.
+type Account struct {
+	table *Table
+	fd    int
+	over  bool   // pinned: the bytes mean nothing
+	rx0   uint64 // the kernel's counts where those of the caller begin
+	tx0   uint64
+
+	// Of the reading side.
+	read   uint64 // told so far
+	begin  uint64 // of read, where the current request begins
+	phase  requestPhase
+	active bool
+	head   []byte // of the request, if it didn't come in one piece
+	kind   Kind
+	req    Request
+	body   Chunks
+	tail   [maxBuffered]byte // the last bytes told
+
+	// Of the writing side.
+	written uint64
+	resp    Response
+}
+
+// maxBuffered is how many bytes before a boundary's report can belong to the
+// request behind it: net/http peeks at four.
+const maxBuffered = 3
+
+type requestPhase int
+
+const (
+	readingHead requestPhase = iota
+	readingChunks
+	readAll // or it isn't known what is being read
+)
+
+// Follow begins the account of a connection that nothing has passed through in
+// this process, and its line. prefix is how many bytes that another process has
+// consumed will be told to Read again. It costs a few system calls. A connection
+// which isn't TCP can't be rescued: its Account is pinned from the start.
+func (t *Table) Follow(fd int, server uint32, prefix int) *Account {
+	a := &Account{table: t, fd: fd}
+	c, ok := counts(fd)
+	if !ok || c.Consumed < uint64(prefix) {
+		t.Adopted(fd, server, 0, 0)
+		a.Pin()
+		return a
+	}
+	a.rx0, a.tx0 = c.Consumed-uint64(prefix), c.Written
+	t.Adopted(fd, server, a.rx0, a.tx0)
+	return a
+}
+
+// Boundary says that the connection is between two requests: of what was read
+// since the beginning, read bytes belong to those before. It is called when the
+// next byte is wanted, so at most three may have been told already.
+func (a *Account) Boundary(read, written int64) {
+	if a.over {
+		return
+	}
+	a.begin, a.written = uint64(read), uint64(written)
+	a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
+	a.next(readingHead)
+	if a.begin >= a.read {
+		a.read = a.begin // some were passed over
+		return
+	}
+	if k := a.read - a.begin; k <= maxBuffered {
+		a.head = append(a.head, a.tail[maxBuffered-k:]...)
+		return
+	}
+	a.phase = readAll
+}
+
+// Unknown says the same of a connection on which bytes of the next request have
+// been read, nobody knows how many.
+func (a *Account) Unknown(written int64) {
+	if a.over {
+		return
+	}
+	a.written = uint64(written)
+	a.table.Unknown(a.fd, a.tx0+a.written)
+	a.next(readAll)
+}
+
+func (a *Account) next(p requestPhase) {
+	a.phase, a.active = p, false
+	a.head, a.kind, a.req, a.body = nil, 0, Request{}, Chunks{}
+	a.resp.Begin(0)
+}
+
+// Read says that b was read.
+func (a *Account) Read(b []byte) {
+	if a.over || len(b) == 0 {
+		return
+	}
+	at := a.read
+	a.read += uint64(len(b))
+	a.keepTail(b)
+	switch a.phase {
+	case readingHead:
+		a.readHead(b)
+	case readingChunks:
+		a.readChunks(b, at-a.begin)
+	}
+}
+
+func (a *Account) keepTail(b []byte) {
+	if len(b) >= maxBuffered {
+		copy(a.tail[:], b[len(b)-maxBuffered:])
+		return
+	}
+	copy(a.tail[:], a.tail[len(b):])
+	copy(a.tail[maxBuffered-len(b):], b)
+}
+
+func (a *Account) readHead(b []byte) {
+	if len(a.head) > 0 {
+		a.head = append(a.head, b...)
+		b = a.head
+	}
+	a.req = ParseRequest(b)
+	if a.req.Head == 0 {
+		a.partOfHead(b)
+		return
+	}
+	a.head = nil
+	a.phase = readAll
+	a.begun(a.req.Kind)
+	if a.req.Chunked {
+		a.phase = readingChunks
+		a.readChunks(b[a.req.Head:], a.req.Head)
+	}
+}
+
+func (a *Account) partOfHead(b []byte) {
+	a.begun(a.req.Kind)
+	if len(b) > maxHead {
+		a.head, a.phase = nil, readAll
+		return
+	}
+	if len(a.head) == 0 {
+		a.head = append(a.head, b...)
+	}
+}
+
+func (a *Account) begun(k Kind) {
+	if a.kind != k {
+		a.kind = k
+		a.table.Begun(a.fd, k)
+	}
+}
+
+// readChunks takes b, which lies at bytes behind the request's first.
+func (a *Account) readChunks(b []byte, at uint64) {
+	n, found := a.body.Scan(b)
+	if !found {
+		return
+	}
+	a.phase = readAll
+	a.req.End = at + uint64(n)
+	if a.active {
+		a.table.RequestEnd(a.fd, a.end())
+	}
+}
+
+func (a *Account) end() uint64 {
+	if a.req.End == 0 {
+		return 0
+	}
+	return a.rx0 + a.begin + a.req.End
+}
+
+// Active says that a handler is about to get the request.
+func (a *Account) Active() {
+	if a.over {
+		return
+	}
+	a.active = true
+	a.table.Active(a.fd, a.end(), a.kind)
+	a.resp.Begin(a.kind)
+}
+
+// Write says that b is about to be written.
+func (a *Account) Write(b []byte) {
+	if a.over {
+		return
+	}
+	switch m := a.resp.Write(b); {
+	case m.End == 0:
+	case m.Interim:
+		a.table.Interim(a.fd, a.tx0+a.written+m.End)
+	case m.Last:
+		a.table.Last(a.fd, a.tx0+a.written+m.End)
+	default:
+		a.table.Response(a.fd, a.tx0+a.written+m.End)
+	}
+	a.written += uint64(len(b))
+}
+
+// Copied says that n bytes were written that Write wasn't told of.
+func (a *Account) Copied(n int64) { a.written += uint64(n) }
+
+// Leave says that the connection is about to be sent to another process, which
+// may own it from now on. Back undoes that.
+func (a *Account) Leave() { a.table.Sent(a.fd) }
+
+// Back undoes Leave.
+func (a *Account) Back() {
+	if a.over {
+		a.table.Pin(a.fd)
+		return
+	}
+	a.table.TakenBack(a.fd)
+}
+
+// Pin says that nothing is known of the connection any more.
+func (a *Account) Pin() {
+	a.over = true
+	a.head = nil
+	a.table.Pin(a.fd)
+}
+
+// Close comes before the descriptor is closed.
+func (a *Account) Close() { a.table.Close(a.fd) }

@@ -1,0 +1,226 @@
+package vault
+
+import (
+	"math/rand/v2"
+	"net"
+	"testing"
+)
+
+// talk moves bytes over a connection and tells its account, in random pieces.
+type talk struct {
+	t          *testing.T
+	peer, ours *net.TCPConn
+	fd         int
+	view       *View
+	a          *Account
+	rx, tx     int64
+}
+
+func newTalk(t *testing.T) *talk {
+	tab, v, _ := memory(t)
+	peer, ours := pair(t)
+	fd := descriptor(ours)
+	return &talk{t: t, peer: peer, ours: ours, fd: fd, view: v, a: tab.Follow(fd, 1, 0)}
+}
+
+func (k *talk) read(s string, whole bool) {
+	k.t.Helper()
+	_, err := k.peer.Write([]byte(s))
+	must(k.t, err)
+	for len(s) > 0 {
+		n := len(s)
+		if !whole {
+			n = 1 + rand.IntN(n)
+		}
+		b := make([]byte, n)
+		n, err := k.ours.Read(b)
+		must(k.t, err)
+		k.a.Read(b[:n])
+		k.rx += int64(n)
+		s = s[n:]
+	}
+}
+
+func (k *talk) write(s string) {
+	k.t.Helper()
+	for len(s) > 0 {
+		n := 1 + rand.IntN(len(s))
+		k.a.Write([]byte(s[:n]))
+		_, err := k.ours.Write([]byte(s[:n]))
+		must(k.t, err)
+		k.tx += int64(n)
+		s = s[n:]
+	}
+}
+
+func (k *talk) want(v Verdict, kind Kind) {
+	k.t.Helper()
+	lines, err := k.view.Lines()
+	must(k.t, err)
+	c, err := Inspect(k.fd)
+	must(k.t, err)
+	if len(lines) != 1 {
+		k.t.Fatal(lines)
+	}
+	if got := Classify(lines[0], c); got.Verdict != v || got.Kind != kind {
+		k.t.Fatalf("%+v: want %v, kind %b; %+v, %+v", got, v, kind, lines[0], c)
+	}
+}
+
+func TestAccountFollowsAConnection(t *testing.T) {
+	for i := range 200 {
+		k := newTalk(t)
+		k.want(Idle, 0)
+		for range 3 {
+			k.a.Boundary(k.rx, k.tx)
+			k.want(Idle, 0)
+			whole := i%2 == 0
+			k.read("POST / HTTP/1.1\r\nHost: x\r\n", whole)
+			k.want(Answer503, Known)
+			chunked := rand.IntN(2) == 0
+			if chunked {
+				k.read("Transfer-Encoding: chunked\r\n\r\n3\r\nab", whole)
+			} else {
+				k.read("Content-Length: 5\r\n\r\nab", whole)
+			}
+			k.a.Active()
+			k.want(Answer500, Known)
+			if chunked {
+				k.read("c\r\n0\r\n\r\n", whole)
+			} else {
+				k.read("cde", whole)
+			}
+			k.want(Answer500, Known)
+			k.write("HTTP/1.1 103 Early Hints\r\n\r\n")
+			k.want(Answer500, Known)
+			k.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+			k.want(Cut, 0)
+			k.write("0\r\n\r\n")
+			k.want(Done, 0)
+		}
+		k.a.Pin()
+		k.want(Close, 0)
+		k.a.Close()
+		k.peer.Close()
+		k.ours.Close()
+	}
+}
+
+func TestAccountAcrossBoundaries(t *testing.T) {
+	const get = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+	k := newTalk(t)
+	k.a.Boundary(0, 0)
+	k.read(get+get[:2], true) // net/http has two bytes of the next one in its buffer
+	k.a.Active()
+	k.want(Answer500, Known|Head)
+	k.write("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+	k.want(Answer503, 0) // the next one
+	k.a.Boundary(k.rx-2, k.tx)
+	k.want(Answer503, 0)
+	k.read(get[2:], false)
+	k.want(Answer503, Known|Head)
+	k.a.Active()
+	k.write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+	k.want(Ended, 0)
+	k.a.Boundary(k.rx, k.tx)
+	k.want(Idle, 0)
+	k.a.Leave()
+	k.want(Leave, 0)
+	k.a.Back()
+	k.want(Idle, 0)
+	k.read(get+get, true)
+	k.a.Active()
+	k.write("HTTP/1.1 200 OK\r\n\r\n")
+	k.a.Unknown(k.tx)
+	k.want(Answer503, 0)
+	k.a.Active()
+	k.want(Answer500, 0)
+	k.write("HTTP/1.1 200 OK\r\n\r\n")
+	k.want(Cut, 0)
+	k.a.Boundary(k.rx, k.tx)
+	k.want(Idle, 0)
+	k.a.Copied(3)
+}
+
+func TestAccountOfAnAdoptedConnection(t *testing.T) {
+	k := newTalk(t)
+	k.a.Boundary(0, 0)
+	k.read("\r\nGET / HT", true)
+	// Another process goes on, as live tells it: the empty line is passed
+	// over and counts as read, the rest is told.
+	tab, v, _ := memory(t)
+	k.a, k.view = tab.Follow(k.fd, 1, len("\r\nGET / HT")), v
+	k.a.Boundary(2, 0)
+	k.a.Read([]byte("GET / HT"))
+	k.want(Answer503, 0)
+	k.rx = int64(len("\r\nGET / HT"))
+	k.read("TP/1.1\r\n\r\n", false)
+	k.a.Active()
+	k.want(Answer500, Known)
+	k.write("HTTP/1.1 204 No Content\r\n\r\n")
+	k.want(Done, 0)
+	k.a.Boundary(k.rx, k.tx)
+	k.want(Idle, 0)
+}
+
+func TestAccountOfAUnixConnection(t *testing.T) {
+	l, err := net.Listen("unix", t.TempDir()+"/s")
+	must(t, err)
+	defer l.Close()
+	c, err := net.Dial("unix", l.Addr().String())
+	must(t, err)
+	defer c.Close()
+	f, err := c.(*net.UnixConn).File()
+	must(t, err)
+	defer f.Close()
+	tab, v, _ := memory(t)
+	a := tab.Follow(int(f.Fd()), 0, 0)
+	a.Boundary(0, 0)
+	a.Read([]byte("GET / HTTP/1.1\r\n\r\n"))
+	a.Active()
+	a.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+	a.Leave()
+	a.Back()
+	lines, err := v.Lines()
+	if err != nil || len(lines) != 1 || lines[0].State != Pinned {
+		t.Errorf("%+v, %v", lines, err)
+	}
+	a.Close()
+	if lines, _ := v.Lines(); len(lines) != 0 {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestAccountAllocatesNothing(t *testing.T) {
+	k := newTalk(t)
+	req := []byte("GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\n\r\n")
+	resp := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+	var rx, tx int64
+	if n := testing.AllocsPerRun(100, func() {
+		k.a.Boundary(rx, tx)
+		k.a.Read(req)
+		k.a.Active()
+		k.a.Write(resp)
+		rx += int64(len(req))
+		tx += int64(len(resp))
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAccountRequest(b *testing.B) {
+	tab, _, _ := memory(b)
+	_, ours := pair(b)
+	a := tab.Follow(descriptor(ours), 1, 0)
+	req := []byte("GET / HTTP/1.1\r\nHost: example.com\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n\r\n")
+	resp := []byte("HTTP/1.1 200 OK\r\nDate: Fri, 02 Jan 2026 03:04:05 GMT\r\nContent-Length: 5\r\n\r\nhello")
+	var rx, tx int64
+	for b.Loop() {
+		a.Boundary(rx, tx)
+		a.Read(req)
+		a.Active()
+		a.Write(resp)
+		rx += int64(len(req))
+		tx += int64(len(resp))
+	}
+}
