@@ -23,9 +23,19 @@ type graceful struct {
 	stop     func() // nil: end, without time
 
 	lns    []*shielded
-	ending atomic.Bool
-	since  atomic.Int64 // of the drain, Unix ns; 0: none
-	ended  atomic.Bool
+	ending atomic.Bool // serve may return
+	once   sync.Once   // end is called
+	since  atomic.Int64
+	done   chan struct{} // end has returned
+
+	patient context.Context // of end
+	giveUp  context.CancelFunc
+}
+
+func newGraceful(s *Server, svc *Service, serve func(net.Listener) error, end func(context.Context) error, stop func()) *graceful {
+	g := &graceful{s: s, svc: svc, serveOne: serve, end: end, stop: stop, done: make(chan struct{})}
+	g.patient, g.giveUp = context.WithCancel(context.Background())
+	return g
 }
 
 func (g *graceful) bind(lns []net.Listener) {
@@ -52,20 +62,20 @@ func (g *graceful) serve(fail func(error)) {
 
 func (g *graceful) drain(ctx context.Context, _ ending) {
 	g.ending.Store(true)
-	if g.ended.Load() { // by an earlier drain, which was taken back
-		return
-	}
-	g.since.Store(time.Now().UnixNano())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.end(ctx)
-	}()
+	g.once.Do(g.beginEnd)
 	select {
-	case <-done:
-		g.ended.Store(true)
+	case <-g.done:
 	case <-ctx.Done():
 	}
+}
+
+// beginEnd calls end, which goes on if the drain is taken back.
+func (g *graceful) beginEnd() {
+	g.since.Store(time.Now().UnixNano())
+	go func() {
+		defer close(g.done)
+		g.end(g.patient)
+	}()
 }
 
 // resume shuts the gates again, whose connections nobody would serve.
@@ -79,29 +89,29 @@ func (g *graceful) resume() bool {
 }
 
 func (g *graceful) cut() {
+	g.giveUp()
 	if g.stop != nil {
 		g.stop()
 	}
 }
 
 func (g *graceful) finish() {
-	if !g.ending.Swap(true) { // without a drain
-		g.abandon()
-	}
+	g.ending.Store(true)
+	g.once.Do(g.abandon) // without a drain
 	for _, ln := range g.lns {
 		ln.Close()
 		ln.Listener.Close()
 	}
 }
 
+// abandon ends what has never served for long.
 func (g *graceful) abandon() {
 	if g.stop != nil {
 		g.stop()
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	g.end(ctx)
+	g.giveUp()
+	g.end(g.patient)
 }
 
 func (g *graceful) target() handover.Target { return nil }
@@ -110,10 +120,15 @@ func (g *graceful) count(*control.Conns) {}
 
 func (g *graceful) holdouts() []control.Conn {
 	since := g.since.Load()
-	if since == 0 || g.ended.Load() {
+	select {
+	case <-g.done:
+		return nil
+	default:
+	}
+	if since == 0 {
 		return nil
 	}
-	return []control.Conn{{Service: g.svc.Name, State: stateActive, Since: time.Unix(0, since), Request: "its graceful stop"}}
+	return []control.Conn{{Service: g.svc.Name, State: stateActive, Since: time.Unix(0, since), Request: "graceful stop"}}
 }
 
 // shielded is a listener whose Close ends Accept, but leaves the socket to the

@@ -76,9 +76,7 @@ func TestGRPCResumed(t *testing.T) {
 	r.gen.end(upgrader.Replaced, time.Minute)
 	within(t, "drain", r.epoch.Load().Done())
 	api := r.runners[0].(*graceful)
-	for !api.ended.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	within(t, "graceful stop", api.done)
 	r.gen.resume()
 	within(t, "upgrade", r.gen.upgrades)
 	waiting := dial(t, r.Addr("api"))
@@ -89,6 +87,40 @@ func TestGRPCResumed(t *testing.T) {
 	}
 	res, body := dial(t, r.Addr("web")).get("/")
 	wantAnswer(t, res, body, 200, "hello", false)
+}
+
+// A graceful stop that is under way when the drain is taken back goes on.
+func TestCustomResumed(t *testing.T) {
+	calls := make(chan struct{}, 10)
+	closed, release := make(chan struct{}), make(chan struct{})
+	serve := func(ln net.Listener) error { go ln.Accept(); <-closed; return nil }
+	shutdown := func(ctx context.Context) error {
+		calls <- struct{}{}
+		close(closed)
+		select {
+		case <-release:
+		case <-ctx.Done():
+			t.Error("was given up")
+		}
+		return nil
+	}
+	svc := Custom("own", serve, shutdown, "127.0.0.1:0")
+	r := start(t, Options{}, svc)
+	for range 2 {
+		draining := r.epoch.Load()
+		r.gen.end(upgrader.Replaced, time.Minute)
+		within(t, "drain", draining.Done())
+		<-calls
+		r.gen.resume()
+		within(t, "upgrade", r.gen.upgrades)
+		calls <- struct{}{}
+	}
+	<-calls
+	r.gen.end(upgrader.Replaced, time.Minute)
+	close(release)
+	if err := r.wait(t); err != nil || len(calls) != 0 {
+		t.Errorf("%v; shutdown called %d times more", err, len(calls))
+	}
 }
 
 func isTimeout(err error) bool {

@@ -64,13 +64,6 @@ func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner
 	h.moving, h.pinned = clone(pattern), clone(pattern)
 	h.moving.ConnState, h.moving.ConnContext = h.trackMoving, h.movingContext
 	h.pinned.ConnState, h.pinned.ConnContext = h.trackPinned, h.userContext
-	h.live = live.New(live.Config{
-		Name:        svc.Name,
-		Log:         s.log,
-		IdleTimeout: cmp.Or(hs.IdleTimeout, hs.ReadTimeout),
-		HeadTimeout: cmp.Or(hs.ReadHeaderTimeout, hs.ReadTimeout),
-		Move:        svc.Handover == Auto && !h.tls,
-	})
 	return h, nil
 }
 
@@ -87,6 +80,13 @@ func loadCertificate(hs *http.Server, cert, key string) error {
 }
 
 func (h *httpRunner) bind(lns []net.Listener) {
+	h.live = live.New(live.Config{
+		Name:        h.svc.Name,
+		Log:         h.s.log,
+		IdleTimeout: cmp.Or(h.user.IdleTimeout, h.user.ReadTimeout),
+		HeadTimeout: cmp.Or(h.user.ReadHeaderTimeout, h.user.ReadTimeout),
+		Move:        h.svc.Handover == Auto && !h.tls,
+	})
 	for _, ln := range lns {
 		if g, ok := ln.(*gate.Listener); ok {
 			h.gates = append(h.gates, g)

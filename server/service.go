@@ -93,7 +93,7 @@ func GRPC(name string, gs GracefulServer, listen ...string) *Service {
 		if gs == nil {
 			return nil, errors.New("no server given")
 		}
-		return &graceful{s: s, svc: svc, serveOne: gs.Serve, end: func(context.Context) error { gs.GracefulStop(); return nil }, stop: gs.Stop}, nil
+		return newGraceful(s, svc, gs.Serve, func(context.Context) error { gs.GracefulStop(); return nil }, gs.Stop), nil
 	}}
 }
 
@@ -119,7 +119,7 @@ func Custom(name string, serve func(net.Listener) error, shutdown func(context.C
 		if serve == nil || shutdown == nil {
 			return nil, errors.New("serve and shutdown must be given")
 		}
-		return &graceful{s: s, svc: svc, serveOne: serve, end: shutdown}, nil
+		return newGraceful(s, svc, serve, shutdown, nil), nil
 	}}
 }
 
