@@ -83,7 +83,7 @@ func (t *Table) inject(it *handover.Item, stay bool) {
 		c.head.read = l.c.head.read - int64(len(it.Prefix))
 		c.written.Store(l.c.written.Load())
 	}
-	c.head.adopt(it.Prefix)
+	c.head.adopt(c, it.Prefix)
 	t.add(c)
 	t.injected.push(w)
 }

@@ -63,12 +63,12 @@ func (c *conn) init(t *Table, s socket) {
 	c.head.atBoundary = true
 }
 
-func (c *conn) openAccount(prefix int) {
+func (c *conn) openAccount() {
 	if c.table.ledger == nil {
 		return
 	}
 	if fd, err := fdOf(c.sock); err == nil {
-		c.account = c.table.ledger.Open(fd, prefix)
+		c.account = c.table.ledger.Open(fd, Accepted)
 	}
 }
 

@@ -206,6 +206,7 @@ func (t *Table) kick() {
 	for _, c := range all {
 		c.kick()
 	}
+	t.lot.kick()
 }
 
 // empty reports whether a drain has nothing left to wait for.

@@ -156,12 +156,12 @@ func (h *head) strip(b []byte) int {
 }
 
 // adopt puts a prefix before what is in the socket.
-func (h *head) adopt(prefix []byte) {
+func (h *head) adopt(c *conn, prefix []byte) {
 	h.newlines = maxNewlines
 	h.prefix = append([]byte(nil), prefix...)
 	n := h.strip(h.prefix)
-	h.read += int64(len(prefix) - n) // stripped bytes count as read
 	h.prefix = h.prefix[:n]
+	h.count(c, prefix[:len(prefix)-n])
 }
 
 // item makes c's connection ready to travel.

@@ -89,6 +89,15 @@ func (l *lot) start() {
 	l.stopped = false
 }
 
+// kick makes the lot look for what is overdue.
+func (l *lot) kick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set != nil {
+		l.set.SetReadDeadline(past)
+	}
+}
+
 func (l *lot) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,6 +14,7 @@ type lot struct{}
 func newLot(*Table) *lot              { return &lot{} }
 func (*lot) park(*handover.Item) bool { return false }
 func (*lot) stop() []*handover.Item   { return nil }
+func (*lot) kick()                    {}
 func (*lot) start()                   {}
 func (*lot) len() int                 { return 0 }
 

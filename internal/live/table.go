@@ -117,7 +117,7 @@ func (t *Table) track(nc net.Conn, multipath bool) net.Conn {
 	c.stay.Store(multipath && isMultipath(c.sock))
 	c.since.Store(now())
 	c.headBegan = at(c.since.Load())
-	c.openAccount(0)
+	c.openAccount()
 	t.add(c)
 	return w
 }
@@ -165,7 +165,7 @@ func (t *Table) State(nc net.Conn, s http.ConnState) {
 	case http.StateNew:
 		c.setOver(over)
 	case http.StateActive:
-		if over != nil && isHTTP2(over) {
+		if over != nil && c.phase() == fresh && isHTTP2(over) {
 			c.pin(http2)
 			return
 		}
@@ -209,7 +209,8 @@ func MayMove(ctx context.Context) bool {
 }
 
 // Note remembers which request is being served on ctx's connection, for
-// Holdouts. It costs one store.
+// Holdouts. It costs one store. r should be net/http's own: Method and RequestURI
+// are read by others later.
 func Note(ctx context.Context, r *http.Request) {
 	if c := fromContext(ctx); c != nil {
 		c.request.Store(r)
