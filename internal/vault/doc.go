@@ -12,7 +12,8 @@
 // numbers the worker keeps in a [Table] in shared memory, one line for each
 // descriptor. [Classify] compares the two.
 //
-// The worker's side is [Start] and the methods of [Table]. The keeper's is
+// The worker's side is [Start], and for each connection an [Account], or the
+// methods of [Table] where the server knows its boundaries itself. The keeper's is
 // [Adopt], then [Vault.Rescue] when the worker died, or [Vault.End] when it has
 // ended well. The vault is the keeper's child, for the worker clones it with
 // CLONE_PARENT: Adopt's goroutine, nobody else, waits for it.
@@ -31,8 +32,21 @@
 // other signals are blocked. It ends by itself with the keeper, and with a
 // worker that dies before the keeper has adopted it.
 //
+// # What a connection can't survive
+//
+// A response of which a part was written is cut, visibly: the peer gets that
+// part and then the end. A connection ends after a complete response if it isn't
+// known where the request ended: a request that was pipelined behind another
+// one, or a body that is still on its way to a handler which answered without
+// reading it. Requests pipelined behind the one that died get nothing. TLS,
+// HTTP/2, hijacked, unix and MPTCP connections end, after what was sent has
+// arrived.
+//
+// The keeper needs as many descriptors as its largest worker has connections,
+// and an eighth more: what there is no room for is lost.
+//
 // # Where it works
 //
-// Linux on amd64 and arm64, from 5.4 on, without privileges. Elsewhere Start returns an error that wraps
-// errors.ErrUnsupported.
+// Linux on amd64 and arm64, from 5.4 on, without privileges. Elsewhere Start
+// returns an error that wraps errors.ErrUnsupported.
 package vault
