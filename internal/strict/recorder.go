@@ -122,7 +122,7 @@ func (rec *recorder) seen(a *answer, since time.Duration) {
 		s.First = since
 		rec.wake(a.generation)
 	}
-	s.Last = since
+	s.Last, s.PID = since, a.pid
 	s.Answers++
 	rec.r.Generations[a.generation] = s
 	if a.pid != 0 {

@@ -37,6 +37,7 @@ type Seen struct {
 	First   time.Duration `json:"first_ns"`
 	Last    time.Duration `json:"last_ns"`
 	Answers int64         `json:"answers"`
+	PID     int           `json:"pid"` // of the last answer; 0: it didn't tell
 }
 
 // Failure is one failed request.

@@ -124,8 +124,12 @@ func (s *show) dieOf(ctx context.Context, path string) (string, time.Duration, e
 }
 
 func (s *show) kill(ctx context.Context) (string, time.Duration, error) {
+	pid := s.load.Snapshot().Generations[s.generation].PID
+	if pid <= 0 { // 0 would be our own process group
+		return "", 0, errors.New("nobody has answered yet")
+	}
 	since := time.Now()
-	if err := syscall.Kill(s.stage.latest.Load().PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return "", 0, err
 	}
 	took, err := s.answered(ctx, s.generation+1, since)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,31 @@ func TestStays(t *testing.T) {
 	}
 	if !sc.OK || sc.Interrupted || !strings.Contains(w.String(), "curl http://127.0.0.1:") {
 		t.Errorf("score %+v:\n%s", sc, w.String())
+	}
+}
+
+func TestKept(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no keeper on " + runtime.GOOS)
+	}
+	place(t)
+	var out bytes.Buffer
+	c := config(&out, "service")
+	c.Kept = true
+	sc, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"serve", "broken binary refused", "async panic", "kill -9", "fatal error", "upgrade"} {
+		if i >= len(sc.Acts) || sc.Acts[i].Act != name {
+			t.Fatalf("act %d of %d is not %q:\n%s", i, len(sc.Acts), name, out.String())
+		}
+		if r := sc.Acts[i]; i > 1 && r.Took == 0 || r.Error != "" && name != "fatal error" {
+			t.Errorf("%s: took %v, error %q", name, r.Took, r.Error)
+		}
+	}
+	if n := sc.Report.Total.Faults[strict.Refused]; n > 0 {
+		t.Errorf("%d connects were refused", n)
 	}
 }
 

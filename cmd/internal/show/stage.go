@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +32,6 @@ type stage struct {
 	group   int // of processes; its number is that of the first one
 	hold    *hold
 	ready   chan Ready
-	latest  atomic.Pointer[Ready]
 	gone    chan struct{} // no process of the service is left
 	reaped  chan struct{} // nor the first one's remains
 	control *control.Client
@@ -167,7 +165,6 @@ func (s *stage) listen(lines *os.File) {
 	for sc := bufio.NewScanner(lines); sc.Scan(); {
 		var r Ready
 		if json.Unmarshal(sc.Bytes(), &r) == nil && r.Generation > 0 {
-			s.latest.Store(&r)
 			select {
 			case s.ready <- r:
 			default: // nobody waits for those
