@@ -161,7 +161,7 @@ func TestCustom(t *testing.T) {
 func TestServeError(t *testing.T) {
 	bad := errors.New("serve is broken")
 	fail := make(chan error, 1)
-	svc := Custom("own", func(ln net.Listener) error { return <-fail }, func(context.Context) error { return nil }, "127.0.0.1:0")
+	svc := Custom("own", func(ln net.Listener) error { go ln.Accept(); return <-fail }, func(context.Context) error { return nil }, "127.0.0.1:0")
 	r := start(t, Options{}, svc, web(hello))
 	c := dial(t, r.Addr("web"))
 	c.get("/")
@@ -206,7 +206,7 @@ func TestServeTLSFailsAtStart(t *testing.T) {
 
 func TestServeReturnsNil(t *testing.T) {
 	end := make(chan struct{})
-	svc := Custom("own", func(ln net.Listener) error { <-end; return nil }, func(context.Context) error { return nil }, "127.0.0.1:0")
+	svc := Custom("own", func(ln net.Listener) error { go ln.Accept(); <-end; return nil }, func(context.Context) error { return nil }, "127.0.0.1:0")
 	r := start(t, Options{}, svc)
 	close(end)
 	if err := r.wait(t); err == nil {

@@ -173,7 +173,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	hs := &http.Server{Handler: h, Protocols: new(http.Protocols)}
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	r := start(t, Options{}, HTTP("web", hs, "127.0.0.1:0"))
+	r := start(t, Options{IdleGrace: time.Second}, HTTP("web", hs, "127.0.0.1:0"))
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()
