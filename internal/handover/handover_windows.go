@@ -16,6 +16,9 @@ func (*Sender) Takes(context.Context, string) error { return errors.ErrUnsupport
 // Reserve says that there is no room.
 func (*Sender) Reserve() bool { return false }
 
+// Release is never called on Windows.
+func (*Sender) Release() {}
+
 // Put is never called on Windows.
 func (*Sender) Put(*Item, func(*Item, error)) {}
 

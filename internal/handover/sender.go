@@ -116,7 +116,7 @@ func (s *Sender) Takes(ctx context.Context, server string) error {
 }
 
 // Reserve reports whether the receiver has room for one more connection, and
-// keeps it. Each successful Reserve must be followed by a Put.
+// keeps it. Each successful Reserve must be followed by a Put or a Release.
 func (s *Sender) Reserve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,6 +125,13 @@ func (s *Sender) Reserve() bool {
 	}
 	s.due++
 	return true
+}
+
+// Release undoes a Reserve.
+func (s *Sender) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due--
 }
 
 // Put queues a connection, which is the sender's until settle is called, from a

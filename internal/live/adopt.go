@@ -83,6 +83,9 @@ func (t *Table) inject(it *handover.Item, stay bool) {
 		c.head.read = l.c.head.read - int64(len(it.Prefix))
 		c.written.Store(l.c.written.Load())
 	}
+	if it.Served && len(it.Prefix) == 0 {
+		c.idleSince(it.Since)
+	}
 	c.head.adopt(c, it.Prefix)
 	t.add(c)
 	t.injected.push(w)

@@ -52,6 +52,8 @@ type conn struct {
 	sets     int           // how often net/http has set it since StateIdle
 	kicked   bool          // the socket has a deadline of ours instead
 	spent    time.Duration // of the time for the first head, before it was adopted
+	idling   bool          // adopted while idle, and silent since: net/http takes it for a new one
+	allowed  time.Duration // when idling ends: net/http's limit for the head; 0: none
 
 	head   head   // of the next request
 	record record // of TLS
@@ -154,6 +156,10 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	if p == detached {
 		return nil
 	}
+	if p == fresh && c.idling {
+		c.allowed = max(0, time.Until(t))
+		return nil
+	}
 	if p == fresh && !t.IsZero() {
 		t = t.Add(-c.spent)
 	}
@@ -167,10 +173,37 @@ func (c *conn) setDeadline(t time.Time) error {
 	if err := c.setReadDeadline(t); err != nil {
 		return err
 	}
+	return c.setWriteDeadline(t)
+}
+
+func (c *conn) setWriteDeadline(t time.Time) error {
 	if c.phase() == detached {
 		return nil
 	}
 	return c.sock.SetWriteDeadline(t)
+}
+
+// idleSince makes the connection subject to the limit for idle ones, until its
+// client talks.
+func (c *conn) idleSince(since time.Time) {
+	c.idling = true
+	if limit := c.table.idle; limit > 0 {
+		c.deadline = since.Add(limit)
+		c.sock.SetReadDeadline(c.deadline)
+	}
+}
+
+// talks ends idling: the time for the head begins.
+func (c *conn) talks() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idling = false
+	c.deadline = time.Time{}
+	if c.allowed > 0 {
+		c.deadline = time.Now().Add(c.allowed)
+	}
+	c.kicked = false
+	c.sock.SetReadDeadline(c.deadline)
 }
 
 var past = time.Unix(1, 0)

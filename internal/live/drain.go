@@ -43,6 +43,7 @@ const (
 // sender is what a drain needs of a handover.Sender.
 type sender interface {
 	Reserve() bool
+	Release()
 	Put(*handover.Item, func(*handover.Item, error))
 	Failed() <-chan struct{}
 	Err() error

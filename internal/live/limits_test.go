@@ -5,6 +5,7 @@ package live
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,7 +21,7 @@ import (
 // Time limits run on when a connection moves: whatever was used up before is
 // gone.
 func TestTimeLimits(t *testing.T) {
-	const limit = 1200 * time.Millisecond
+	const limit = 3 * time.Second
 	for _, c := range []struct {
 		name   string
 		change func(*Config, *http.Server)
@@ -53,7 +54,7 @@ func TestTimeLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 			took := time.Since(start)
-			// Three moves, each of which would have begun anew: 8/5 of the limit.
+			// Had the limit begun anew with each move: 8/5 of it.
 			if took < limit*9/10 || took > limit*7/5 {
 				t.Fatalf("closed after %v, the limit is %v", took, limit)
 			}
@@ -62,15 +63,51 @@ func TestTimeLimits(t *testing.T) {
 }
 
 // An idle connection whose client talks within the limit isn't cut by the limit
-// for heads, which starts with the first byte.
+// for heads, which starts with the first byte: neither out of the parking lot,
+// nor where there is none.
 func TestHeadLimitStartsWithTheFirstByte(t *testing.T) {
-	one, next := two(t, "tcp", numbered, func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = 300 * time.Millisecond })
+	for _, parks := range []bool{true, false} {
+		t.Run(fmt.Sprintf("parks %v", parks), func(t *testing.T) {
+			t.Parallel()
+			one, next := two(t, "tcp", numbered, func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = time.Second })
+			if !parks {
+				next.lot.stop()
+			}
+			c := dial(t, one)
+			get(t, c, "/")
+			slow := dial(t, one)
+			get(t, slow, "/")
+			swap(patience(t), t, one, next)
+			time.Sleep(1500 * time.Millisecond)
+			if got := body(get(t, c, "/b")); got != "2/b" {
+				t.Fatal(got)
+			}
+			start := time.Now()
+			io.WriteString(slow, "GET / HT")
+			if _, err := io.Copy(io.Discard, slow); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(start); d < 900*time.Millisecond {
+				t.Fatal(d)
+			}
+		})
+	}
+}
+
+func TestIdleLimitWithoutParking(t *testing.T) {
+	t.Parallel()
+	one, next := two(t, "tcp", numbered, func(_ *Config, hs *http.Server) { hs.IdleTimeout = 3 * time.Second })
+	next.lot.stop()
 	c := dial(t, one)
 	get(t, c, "/")
+	start := time.Now()
+	time.Sleep(1500 * time.Millisecond)
 	swap(patience(t), t, one, next)
-	time.Sleep(600 * time.Millisecond)
-	if got := body(get(t, c, "/b")); got != "2/b" {
-		t.Fatal(got)
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatal(n, err)
+	}
+	if d := time.Since(start); d < 2700*time.Millisecond || d > 4200*time.Millisecond {
+		t.Fatal(d)
 	}
 }
 

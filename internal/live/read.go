@@ -63,6 +63,9 @@ func (c *conn) readHead(p []byte) (int, error) {
 		n, err := c.sock.Read(p)
 		if n > 0 {
 			h.count(c, p[:n])
+			if c.idling {
+				c.talks()
+			}
 			if n = h.strip(p[:n]); n == 0 {
 				continue
 			}
@@ -129,6 +132,11 @@ func (c *conn) leave(d *drain) error {
 	}
 	it := c.item()
 	c.mu.Lock()
+	if !c.phase().between() { // http.Server.Close was faster
+		c.mu.Unlock()
+		d.sender.Release()
+		return net.ErrClosed
+	}
 	c.enter(detached)
 	c.mu.Unlock()
 	c.table.give(d, it)

@@ -191,6 +191,7 @@ type captor chan *handover.Item
 
 func (c captor) Reserve() bool                                        { return true }
 func (c captor) Put(it *handover.Item, _ func(*handover.Item, error)) { c <- it }
+func (c captor) Release()                                             {}
 func (c captor) Failed() <-chan struct{}                              { return nil }
 func (c captor) Err() error                                           { return nil }
 

@@ -27,12 +27,13 @@ type tcpConn struct {
 // NetConn is the connection underneath, for who has hijacked it.
 func (w *tcpConn) NetConn() net.Conn { return w.TCPConn }
 
-func (w *tcpConn) Read(p []byte) (int, error)        { return w.c.read(p) }
-func (w *tcpConn) Write(p []byte) (int, error)       { return w.c.write(p) }
-func (w *tcpConn) Close() error                      { return w.c.close() }
-func (w *tcpConn) CloseWrite() error                 { return w.c.closeWrite() }
-func (w *tcpConn) SetDeadline(t time.Time) error     { return w.c.setDeadline(t) }
-func (w *tcpConn) SetReadDeadline(t time.Time) error { return w.c.setReadDeadline(t) }
+func (w *tcpConn) Read(p []byte) (int, error)         { return w.c.read(p) }
+func (w *tcpConn) Write(p []byte) (int, error)        { return w.c.write(p) }
+func (w *tcpConn) Close() error                       { return w.c.close() }
+func (w *tcpConn) CloseWrite() error                  { return w.c.closeWrite() }
+func (w *tcpConn) SetDeadline(t time.Time) error      { return w.c.setDeadline(t) }
+func (w *tcpConn) SetReadDeadline(t time.Time) error  { return w.c.setReadDeadline(t) }
+func (w *tcpConn) SetWriteDeadline(t time.Time) error { return w.c.setWriteDeadline(t) }
 
 // ReadFrom is how net/http sends files.
 func (w *tcpConn) ReadFrom(r io.Reader) (int64, error) {
@@ -53,12 +54,13 @@ type unixConn struct {
 // NetConn is the connection underneath, for who has hijacked it.
 func (w *unixConn) NetConn() net.Conn { return w.UnixConn }
 
-func (w *unixConn) Read(p []byte) (int, error)        { return w.c.read(p) }
-func (w *unixConn) Write(p []byte) (int, error)       { return w.c.write(p) }
-func (w *unixConn) Close() error                      { return w.c.close() }
-func (w *unixConn) CloseWrite() error                 { return w.c.closeWrite() }
-func (w *unixConn) SetDeadline(t time.Time) error     { return w.c.setDeadline(t) }
-func (w *unixConn) SetReadDeadline(t time.Time) error { return w.c.setReadDeadline(t) }
+func (w *unixConn) Read(p []byte) (int, error)         { return w.c.read(p) }
+func (w *unixConn) Write(p []byte) (int, error)        { return w.c.write(p) }
+func (w *unixConn) Close() error                       { return w.c.close() }
+func (w *unixConn) CloseWrite() error                  { return w.c.closeWrite() }
+func (w *unixConn) SetDeadline(t time.Time) error      { return w.c.setDeadline(t) }
+func (w *unixConn) SetReadDeadline(t time.Time) error  { return w.c.setReadDeadline(t) }
+func (w *unixConn) SetWriteDeadline(t time.Time) error { return w.c.setWriteDeadline(t) }
 
 // wrap returns nc's wrapper as net/http and as the table see it; nil where nc is
 // something that we know nothing of.
