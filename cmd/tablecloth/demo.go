@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,18 +21,21 @@ func newDemoCommand() *cobra.Command {
 		Long: `demo starts a small HTTP service and strict clients: each has one connection,
 sends requests that must not be repeated, checks every answer, and neither
 retries nor reconnects. Then it upgrades the service several times, offers it a
-broken binary, and lets a goroutine of it panic. At the end it shows what the
-clients saw.
+broken binary, and lets a goroutine of it panic; with --kept it also kills it
+with SIGKILL and by a fatal error. At the end it shows what the clients saw.
 
 Everything happens on 127.0.0.1 and in a temporary directory; Ctrl-C ends it at
 once and leaves nothing.
 
-Exit status: 0 if no request failed and no connection was lost, else 1.`,
+Exit status: 0 if no request failed and no connection was lost, else 1. (A
+request that is killed with its process, and is told so by a 500 or 503, has not
+failed.)`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Duration <= 0 || c.Upgrades < 0 {
 				return fail(exitUsage, "see tablecloth demo --help", "a duration above 0 and a number of upgrades that is not negative are needed")
 			}
+			c.Command = ownName()
 			c.Out = cmd.OutOrStdout()
 			if f, ok := c.Out.(*os.File); ok {
 				c.Live = term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
@@ -54,6 +58,14 @@ Exit status: 0 if no request failed and no connection was lost, else 1.`,
 	cmd.Flags().BoolVar(&c.JSON, "json", false, "print the score as JSON, and nothing else")
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "of what the clients send")
 	return cmd
+}
+
+// ownName is what the user types to start this program.
+func ownName() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/tablecloth"
+	}
+	return os.Args[0]
 }
 
 func demoHint(err error) string {

@@ -22,16 +22,16 @@ no retry, no reconnect) and from 100 new connections per second. Meanwhile:
 
 // invitation is what one can do to the service while it stays.
 func (s *show) invitation() string {
-	pid, program, control := s.stage.path("pid"), s.stage.path("demo"), s.stage.path("control")
 	return fmt.Sprintf(`
 The service stays at http://%[1]s/ and so do its clients. Try:
   curl http://%[1]s/
   curl http://%[1]s/asyncerror
-  kill -HUP $(cat %[2]s)
-  tablecloth upgrade --control %[3]s
-Its program is %[4]s
+  kill -HUP $(cat %[2]s/pid)
+  %[3]s status --control %[2]s/control
+  %[3]s upgrade --control %[2]s/control
+Its program is %[2]s/demo: replace it first.
 Ctrl-C ends it.
-`, s.stage.web, pid, control, program)
+`, s.stage.web, s.stage.dir, s.Command)
 }
 
 // score shows all of it as tables.

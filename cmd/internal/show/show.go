@@ -21,6 +21,7 @@ type Config struct {
 	Stay     bool // go on after the score until ctx is done
 	JSON     bool // write nothing but the Score
 	Seed     uint64
+	Command  string // how the user starts tablecloth
 
 	Out    io.Writer
 	Live   bool // Out is a terminal
