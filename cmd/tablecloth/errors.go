@@ -110,7 +110,7 @@ func suggestion(err error) string {
 }
 
 func complain(w io.Writer, msg, hint string) {
-	fmt.Fprintf(w, "tablecloth: error: %s\n", strings.TrimPrefix(firstLine(msg), "control: "))
+	fmt.Fprintf(w, "tablecloth: error: %s\n", strings.TrimPrefix(strings.TrimPrefix(firstLine(msg), "control: "), "keeper: "))
 	if hint != "" {
 		fmt.Fprintf(w, "tablecloth: hint: %s\n", hint)
 	}

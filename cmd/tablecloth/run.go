@@ -67,11 +67,11 @@ func newRunCommand() *cobra.Command {
 		Long:  runLong,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError(cmd, errors.New("no PROGRAM: tablecloth run -- PROGRAM [ARG...]"))
+				return runError(cmd, errors.New("no PROGRAM: tablecloth run -- PROGRAM [ARG...]"))
 			}
 			o.service.Command = args
 			if err := o.finish(cmd); err != nil {
-				return usageError(cmd, err)
+				return runError(cmd, err)
 			}
 			if o.detach {
 				return detach(cmd)
@@ -80,9 +80,16 @@ func newRunCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
+	cmd.SetFlagErrorFunc(runError)
 	cmd.Flags().SortFlags = false
 	o.flags(cmd.Flags())
 	return cmd
+}
+
+// runError is a mistake in the command line: not to be taken for the program's
+// own status.
+func runError(cmd *cobra.Command, err error) error {
+	return fail(exitKeeper, fmt.Sprintf("see %s --help", cmd.CommandPath()), "%w", err)
 }
 
 func (o *runOptions) flags(f *pflag.FlagSet) {
@@ -173,12 +180,14 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	o.config.Ready = tellDetached
 	err := keeper.Run(context.WithoutCancel(cmd.Context()), o.config) // it takes the signals itself
 	var exit *keeper.ExitError
-	if err == nil || errors.As(err, &exit) {
+	if err == nil || errors.As(err, &exit) && exit.Err == nil {
 		keeper.Exit(err)
 	}
 	var hinted *keeper.Error
 	var told *control.Error
 	switch {
+	case exit != nil:
+		return fail(exit.Code, "", "%w", err)
 	case errors.As(err, &hinted):
 		return fail(exitKeeper, hinted.Hint, "%w", err)
 	case errors.As(err, &told):

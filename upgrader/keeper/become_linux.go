@@ -52,23 +52,26 @@ func ownCommand() string {
 }
 
 // Exit ends this process as Run's error says: as its program ended, by the same
-// signal if it was one. What went wrong with the keeper itself is told on stderr,
-// with status 125.
+// signal if it was one. A program that could not be started is told of on stderr,
+// with status 126 or 127, and what went wrong with the keeper itself with 125.
 func Exit(err error) {
 	var x *ExitError
+	status := 125
 	switch {
 	case err == nil:
 		os.Exit(0)
-	case errors.As(err, &x):
+	case errors.As(err, &x) && x.Err == nil:
 		x.imitate()
 		os.Exit(x.Code)
+	case x != nil:
+		status = x.Code
 	}
 	fmt.Fprintf(os.Stderr, "%s: error: %v\n", filepath.Base(os.Args[0]), err)
 	var hint *Error
 	if errors.As(err, &hint) && hint.Hint != "" {
 		fmt.Fprintf(os.Stderr, "%s: hint: %s\n", filepath.Base(os.Args[0]), hint.Hint)
 	}
-	os.Exit(125)
+	os.Exit(status)
 }
 
 // imitate ends this process by the signal that ended the program, so that a

@@ -149,9 +149,11 @@ type ExitError struct {
 	Code   int            // exit status; 128+n for a signal; 126 and 127: it could not be started
 	Signal syscall.Signal // 0: it exited
 	Reason string
+	Err    error // why it could not be started; nil: it was
 }
 
 func (e *ExitError) Error() string { return "keeper: " + e.Reason }
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // ErrNotSupported is what Run returns where there is no keeper: not on Linux.
 var ErrNotSupported = errors.New("keeper: only Linux has what it needs")

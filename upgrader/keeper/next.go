@@ -368,7 +368,11 @@ func (m *machine) died(e event) {
 	case m.phase == stopping:
 	case change:
 		m.fail(control.Failed, reasonOr(e.reason, "it ended before it was ready"))
-		if m.good == 0 && m.change == nil { // a failed start
+		switch {
+		case m.good != 0 || m.change != nil:
+		case e.absent: // it never ran: to try again would only hide a mistake
+			m.retireAll()
+		default:
 			m.lost(dead, e.clean)
 		}
 	case dead.unwanted:
@@ -397,9 +401,7 @@ func (m *machine) lost(w worker, clean bool) {
 	if m.policy.restart == RestartNever || m.policy.restart == RestartOnFailure && clean {
 		m.retired[w.index] = true
 		if m.good == 0 {
-			for i := range m.retired {
-				m.retired[i] = true
-			}
+			m.retireAll()
 		}
 		return
 	}
@@ -407,6 +409,12 @@ func (m *machine) lost(w worker, clean bool) {
 		return
 	}
 	m.count(!w.committed || m.at.Sub(w.born) < quickDeath)
+}
+
+func (m *machine) retireAll() {
+	for i := range m.retired {
+		m.retired[i] = true
+	}
 }
 
 // count is one more death: it gives up, or waits, or lets settle start at once.

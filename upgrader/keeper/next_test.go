@@ -61,6 +61,8 @@ func parseEvent(t testing.TB, line string, at time.Time) event {
 		switch w {
 		case "clean":
 			e.clean = true
+		case "absent":
+			e.absent = true
 		case "now":
 			e.now = true
 		default:
@@ -189,7 +191,7 @@ func inputs() []string {
 			all = append(all, fmt.Sprintf("%s %d", kind, proc))
 		}
 	}
-	return append(all, "died 1 clean")
+	return append(all, "died 1 clean", "died 1 absent")
 }
 
 // TestTheTable holds what happens in every situation at every event: all of it is

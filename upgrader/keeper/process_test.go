@@ -340,8 +340,8 @@ func TestTheExitStatus(t *testing.T) {
 		{"no restart", Service{Command: role(t, "exit", "9"), Restart: RestartNever}, 9, 0},
 		{"on failure", Service{Command: role(t, "exit", "0"), Restart: RestartOnFailure}, 0, 0},
 		{"give up", Service{Command: role(t, "exit", "8"), MaxDeaths: 1, GiveUp: GiveUpExit}, 8, 0},
-		{"not there", Service{Command: []string{"/no/such/program"}, Restart: RestartNever}, 127, 0},
-		{"not executable", Service{Command: []string{"/etc/passwd"}, Restart: RestartNever}, 126, 0},
+		{"not there", Service{Command: []string{"/no/such/program"}}, 127, 0},
+		{"not executable", Service{Command: []string{"/etc/passwd"}}, 126, 0},
 		{"killed", Service{Command: []string{"/bin/sh", "-c", "kill -KILL $$"}, Restart: RestartNever}, -1, syscall.SIGKILL},
 		{"aborted", Service{Command: []string{"/bin/sh", "-c", "kill -ABRT $$"}, Restart: RestartNever, Limits: []string{"core=0"}}, 134, 0},
 	} {

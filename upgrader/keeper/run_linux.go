@@ -342,7 +342,7 @@ func (k *keeper) verdict() error {
 		if e.clean() || s.neverStarted() {
 			continue
 		}
-		x := &ExitError{Code: e.code(), Reason: s.conf.Name + ": " + e.String()}
+		x := &ExitError{Code: e.code(), Reason: s.conf.Name + ": " + e.String(), Err: e.failed}
 		if e.failed == nil && e.status.Signaled() {
 			x.Signal = e.status.Signal()
 		}

@@ -401,7 +401,7 @@ func (s *service) died(p *process, e end) {
 	switch {
 	case s.state.phase == stopping, w.life == draining, w.life == doomed:
 		s.tell(control.Event{Kind: control.EventGone, Generation: p.generation, PID: p.pid(), Text: e.String()})
-	case unexpected && !change:
+	case unexpected && (!change || s.state.change.why == byStart):
 		s.obituary(p, e, false)
 	}
 	s.lastEnd = e
@@ -412,7 +412,8 @@ func (s *service) died(p *process, e end) {
 			reason = e.failed.Error()
 		}
 	}
-	s.feed(event{kind: evDied, proc: p.proc, clean: e.clean(), reason: reason})
+	absent := e.failed != nil && execStatus(e.failed) != 125
+	s.feed(event{kind: evDied, proc: p.proc, clean: e.clean(), absent: absent, reason: reason})
 }
 
 // obituary keeps, and tells, how a process died or that it caught a crash.

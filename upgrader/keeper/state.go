@@ -161,6 +161,7 @@ type event struct {
 	args      []string  // request
 	now       bool      // request, stop
 	clean     bool      // died: with status 0
+	absent    bool      // died: there is no such program, or it can't be run
 	reason    string    // died: why it could not be started
 }
 

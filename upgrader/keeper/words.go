@@ -180,7 +180,13 @@ func (s *service) caught(p *process, m *kept.Crash) {
 	s.feed(event{kind: evCrashed, proc: p.proc})
 }
 
+// relay passes on what only the worker can know; the rest the keeper tells.
 func (s *service) relay(p *process, e control.Event) {
+	switch e.Kind {
+	case control.EventStart, control.EventReady, control.EventUpgrade, control.EventUpgraded, control.EventFailed,
+		control.EventDrain, control.EventGone, control.EventCrash, control.EventDeath, control.EventStop, control.EventGiveUp:
+		return
+	}
 	if e.Generation == 0 {
 		e.Generation = p.generation
 	}

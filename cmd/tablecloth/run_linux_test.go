@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/sd"
+)
+
+func init() {
+	roles["program"] = keptProgram
+	roles["detaching"] = func() {
+		os.Setenv(roleVariable, "tablecloth") // of the process that goes on
+		main()
+	}
+}
+
+// keptProgram serves its PID and arguments on the socket that it is given.
+func keptProgram() {
+	sockets, err := sd.Listen()
+	if err != nil || len(sockets) == 0 {
+		fmt.Fprintln(os.Stderr, "no socket:", err)
+		os.Exit(7)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "fail" {
+		fmt.Fprintln(os.Stderr, "as the test wants it")
+		os.Exit(9)
+	}
+	ln, err := net.FileListener(sockets[0].File())
+	if err != nil {
+		panic(err)
+	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, os.Getpid(), strings.Join(os.Args[1:], " "))
+	}))
+	n, err := sd.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		panic(err)
+	}
+	n.Ready()
+	<-term
+}
+
+// TestRunDetached goes through the life of a kept program as an operator sees it.
+func TestRunDetached(t *testing.T) {
+	dir := t.TempDir()
+	path, pidfile := filepath.Join(dir, "control"), filepath.Join(dir, "pid")
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := as(t, "detaching", "run", "--control", path, "--pidfile", pidfile, "--detach", "--name", "web", "--listen", "127.0.0.1:0",
+		"--env", roleVariable+"=program", "--", os.Args[0], "one")
+	cmd.Stdout, cmd.Stderr = log, log
+	err = cmd.Run()
+	log.Close()
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		t.Fatalf("%v: %s", err, text)
+	}
+	t.Cleanup(func() { endKeeper(t, pidfile) })
+
+	// It has returned, so it is ready.
+	tablecloth(t, "--control", path, "status").expect(t, exitDone, "web: serving, generation 1", "")
+	tablecloth(t, "--control", path, "restart").expect(t, exitDone, "web: generation 2 is ready", "")
+	tablecloth(t, "--control", path, "upgrade", "--", "fail").expect(t, exitFailed, "", "as the test wants it")
+	tablecloth(t, "--control", path, "upgrade", "--", "two").expect(t, exitDone, "web: generation 4 is ready", "")
+	c, err := control.Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := c.Status(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.Get("http://" + strings.TrimPrefix(st.Services[0].Listen[0], "tcp:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, _ := io.ReadAll(r.Body)
+	if r.StatusCode != http.StatusOK || len(body) == 0 {
+		t.Errorf("%s %s", r.Status, body)
+	}
+	tablecloth(t, "--control", path, "stop").expect(t, exitDone, "", "")
+	until(t, "the control socket's end", func() bool {
+		_, err := os.Lstat(path)
+		return os.IsNotExist(err)
+	})
+	tablecloth(t, "--control", path, "upgrade").expect(t, exitNotRunning, "", "nothing listens")
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// endKeeper leaves nothing behind, whatever the test came to.
+func endKeeper(t *testing.T, pidfile string) {
+	data, err := os.ReadFile(pidfile)
+	if err != nil {
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	syscall.Kill(pid, syscall.SIGTERM)
+	until(t, "end of the keeper", func() bool { return syscall.Kill(pid, 0) != nil })
+}
+
+func TestRunDetachedTellsTheStatus(t *testing.T) {
+	cmd := as(t, "detaching", "run", "--control", filepath.Join(t.TempDir(), "c"), "--detach", "--", "/no/such/program")
+	cmd.Run()
+	if n := cmd.ProcessState.ExitCode(); n != 127 {
+		t.Errorf("exit status %d", n)
+	}
+}
+
+// TestRunExitStatus: the program's is run's.
+func TestRunExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		status int
+		stderr string
+	}{
+		{"the program's", []string{"-q", "--restart", "no", "--", "/bin/sh", "-c", "exit 3"}, 3, "exit status 3"},
+		{"not there", []string{"--", "/no/such/program"}, 127, "no such file"},
+		{"not executable", []string{"--", "/etc/passwd"}, 126, "not executable"},
+		{"no program", nil, exitKeeper, "tablecloth: hint: "},
+		{"unknown flag", []string{"--levitate", "--", "x"}, exitKeeper, "tablecloth: hint: "},
+		{"bad address", []string{"--listen", "nowhere", "--", "x"}, exitKeeper, "no port"},
+		{"bad readiness", []string{"--ready", "sometimes", "--", "x"}, exitKeeper, "auto, notify, listen"},
+		{"bad signal", []string{"--stop-signal", "NONE", "--", "x"}, exitKeeper, "is no signal"},
+		{"bad limit", []string{"--limit", "patience=3", "--", "x"}, exitKeeper, "nofile"},
+		{"bad user", []string{"--user", "nobody-of-that-name", "--", "x"}, exitKeeper, "nobody-of-that-name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"run", "--control", filepath.Join(t.TempDir(), "c")}, c.args...)
+			tablecloth(t, args...).expect(t, c.status, "", c.stderr)
+		})
+	}
+}
