@@ -21,45 +21,57 @@ import (
 // Time limits run on when a connection moves: whatever was used up before is
 // gone.
 func TestTimeLimits(t *testing.T) {
-	const limit = 3 * time.Second
+	const limit = time.Second
+	idle := func(_ *Config, hs *http.Server) { hs.IdleTimeout = limit }
+	head := func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = limit }
 	for _, c := range []struct {
 		name   string
 		change func(*Config, *http.Server)
 		first  bool   // a request is answered before the move
 		before string // what is sent before it
+		parks  bool
 	}{
-		{"idle", func(_ *Config, hs *http.Server) { hs.IdleTimeout = limit }, true, ""},
-		{"no first request", func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = limit }, false, ""},
-		{"half a first head", func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = limit }, false, "GET / HT"},
-		{"half a later head", func(_ *Config, hs *http.Server) { hs.ReadHeaderTimeout = limit }, true, "GET / HT"},
+		{"idle", idle, true, "", true},
+		{"idle without a parking lot", idle, true, "", false},
+		{"no first request", head, false, "", true},
+		{"half a first head", head, false, "GET / HT", true},
+		{"half a later head", head, true, "GET / HT", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			one, next := two(t, "tcp", numbered, c.change)
-			conn := dial(t, one)
-			if c.first {
-				get(t, conn, "/")
-			}
-			start := time.Now()
-			io.WriteString(conn, c.before)
-			await(t, "read", func() bool { return one.Counts().Open == 1 && allRead(one) })
-			sides := []*side{one, next, one, next}
-			for i := range 3 {
-				time.Sleep(limit / 5)
-				if n := swap(patience(t), t, sides[i], sides[i+1]); n != 1 {
-					t.Fatalf("%d moved", n)
+			var took time.Duration
+			for range 5 { // a machine under load may be too slow, but not each time
+				one, next := two(t, "tcp", numbered, c.change)
+				if !c.parks {
+					next.lot.stop()
+				}
+				took = closedAfter(t, one, next, c.first, c.before, limit/2)
+				if took > limit*9/10 && took < limit*7/5 { // had it begun anew: 3/2
+					return
 				}
 			}
-			if _, err := io.Copy(io.Discard, conn); err != nil { // half a line is answered with 400
-				t.Fatal(err)
-			}
-			took := time.Since(start)
-			// Had the limit begun anew with each move: 8/5 of it.
-			if took < limit*9/10 || took > limit*7/5 {
-				t.Fatalf("closed after %v, the limit is %v", took, limit)
-			}
+			t.Fatalf("closed after %v, the limit is %v", took, limit)
 		})
 	}
+}
+
+// closedAfter is when a connection is closed by the server that it has moved to.
+func closedAfter(t *testing.T, one, next *side, first bool, before string, move time.Duration) time.Duration {
+	conn := dial(t, one)
+	if first {
+		get(t, conn, "/")
+	}
+	start := time.Now()
+	io.WriteString(conn, before)
+	time.Sleep(time.Until(start.Add(move)))
+	swap(patience(t), t, one, next)
+	if _, err := io.Copy(io.Discard, conn); err != nil { // half a line is answered with 400
+		t.Fatal(err)
+	}
+	if next.Counts().Adopted == 0 {
+		return 0 // too late
+	}
+	return time.Since(start)
 }
 
 // An idle connection whose client talks within the limit isn't cut by the limit
@@ -91,23 +103,6 @@ func TestHeadLimitStartsWithTheFirstByte(t *testing.T) {
 				t.Fatal(d)
 			}
 		})
-	}
-}
-
-func TestIdleLimitWithoutParking(t *testing.T) {
-	t.Parallel()
-	one, next := two(t, "tcp", numbered, func(_ *Config, hs *http.Server) { hs.IdleTimeout = 3 * time.Second })
-	next.lot.stop()
-	c := dial(t, one)
-	get(t, c, "/")
-	start := time.Now()
-	time.Sleep(1500 * time.Millisecond)
-	swap(patience(t), t, one, next)
-	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Fatal(n, err)
-	}
-	if d := time.Since(start); d < 2700*time.Millisecond || d > 4200*time.Millisecond {
-		t.Fatal(d)
 	}
 }
 
