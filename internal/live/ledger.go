@@ -4,15 +4,11 @@ package live
 // process learns how far each of them got.
 type Ledger interface {
 	// Open begins the account of the connection with descriptor fd, from and to
-	// which nothing has passed in this process. prefix is Accepted if nothing
-	// has in another one either, else how many bytes of its next request's head
-	// were consumed there; they will be told to Read once more. nil: this
-	// connection has no account.
+	// which nothing has passed in this process. prefix is how many bytes of its
+	// next request's head were consumed by another process; they will be told
+	// to Read once more. nil: this connection has no account.
 	Open(fd, prefix int) Account
 }
-
-// Accepted as a prefix: the connection was accepted by this process.
-const Accepted = -1
 
 // Account follows one connection that speaks HTTP/1 in plaintext. read and
 // written are totals of bytes since Open. Its methods are called often, by
