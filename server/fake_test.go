@@ -9,6 +9,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -140,6 +141,7 @@ func (f *fakeGeneration) Close() error {
 func (f *fakeGeneration) OnStatus(fn func(*control.Generation)) { f.status = fn }
 func (f *fakeGeneration) Predecessors() <-chan *link.Conn       { return f.from }
 func (f *fakeGeneration) Event(control.Event)                   {}
+func (f *fakeGeneration) Vault([]string) *vault.Table           { return nil }
 
 // rig is a server under test.
 type rig struct {

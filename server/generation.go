@@ -6,6 +6,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -23,6 +24,7 @@ type generation interface {
 	OnStatus(func(*control.Generation))
 	Predecessors() <-chan *link.Conn
 	Event(control.Event)
+	Vault(servers []string) *vault.Table
 }
 
 // runner is a Service at work.

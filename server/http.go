@@ -29,6 +29,7 @@ type httpRunner struct {
 	http2  *http.Server // sends GOAWAY, see http2Owner; may be nil
 	moving *http.Server // serves what comes through gates, which live knows
 	live   *live.Table
+	ledger live.Ledger  // nil: nobody rescues connections
 	pinned *http.Server // serves what comes through wrapped listeners
 	table  *table       // of pinned's, and of HTTP/2 and hijacked connections
 
@@ -86,6 +87,7 @@ func (h *httpRunner) bind(lns []net.Listener) {
 		IdleTimeout: cmp.Or(h.user.IdleTimeout, h.user.ReadTimeout),
 		HeadTimeout: cmp.Or(h.user.ReadHeaderTimeout, h.user.ReadTimeout),
 		Move:        h.svc.Handover == Auto && !h.tls,
+		Ledger:      h.ledger,
 	})
 	for _, ln := range lns {
 		if g, ok := ln.(*gate.Listener); ok {

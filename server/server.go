@@ -123,6 +123,7 @@ func prepare(o Options, services []*Service) (*Server, error) {
 // attach binds; everything, or nothing.
 func (s *Server) attach(gen generation, services []*Service) error {
 	s.gen = gen
+	s.openVault()
 	var bound []net.Listener
 	for i, svc := range services {
 		lns, err := s.listen(svc)
