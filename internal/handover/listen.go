@@ -36,11 +36,25 @@ func (s *Sender) listen() {
 	}
 	err = s.diagnose(err)
 	s.fail(err)
+	if n := s.unanswered(); n > 0 && !errors.Is(err, ErrDead) && !errors.Is(err, ErrClosed) {
+		s.log.WithError(err).Warnf("handover: %d connections were sent and not answered: nobody serves them until the receiver has ended", n)
+	}
 	select {
 	case <-s.dead: // and nothing it has said is left in the link
 		s.recover(ErrDead)
 	case <-s.over:
 	}
+}
+
+// unanswered is the number of connections in flight.
+func (s *Sender) unanswered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, b := range s.flight {
+		n += len(b.items)
+	}
+	return n
 }
 
 // diagnose finds out whether the conversation ended because the receiver is

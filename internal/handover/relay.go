@@ -119,6 +119,7 @@ func (p *passage) run() error {
 	for {
 		m, err := p.l.Recv()
 		if errors.Is(err, link.ErrTruncated) {
+			p.r.log.Warn("handover: " + err.Error())
 			p.add(&transit{answer: answer{seq: p.in.lost(), all: codeNoRoom}})
 			p.answer()
 			continue
