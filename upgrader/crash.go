@@ -154,9 +154,10 @@ func (l *life) hook(err error, c *CrashError) func() {
 		return func() {}
 	}
 	crash := Crash{Err: err, Value: c.Value, Stack: c.Stack, Count: l.crashes, Request: c.Request}
+	timeout := u.o.KillTimeout // a keeper may change it meanwhile
 	return func() {
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), u.o.KillTimeout)
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			defer cancel()
 			defer func() {
 				if v := recover(); v != nil {
