@@ -19,6 +19,6 @@ func (s *Server) openVault() {
 		return
 	}
 	for i, h := range rescued {
-		h.ledger = ledgerOf(t, i)
+		h.ledger = ledger{t, uint32(i)}
 	}
 }
