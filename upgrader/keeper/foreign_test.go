@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,25 +29,24 @@ s.listen({fd: 3})
 process.on('SIGTERM', () => s.close())
 `
 
-// pythonServer does what sd_listen_fds(3) does, then serves with a blocking accept.
+// pythonServer does what sd_listen_fds(3) does, then serves with a blocking accept,
+// until SIGTERM ends it in the middle of whatever it does.
 const pythonServer = `
-import os, signal, socket, sys
+import os, socket, sys
 if int(os.environ['LISTEN_PID']) != os.getpid() or int(os.environ['LISTEN_FDS']) < 1:
     sys.exit('not for me: ' + os.environ['LISTEN_PID'])
 s = socket.socket(fileno=3)
-stop = False
-def term(*a):
-    sys.exit(0)
-signal.signal(signal.SIGTERM, term)
 while True:
     c, _ = s.accept()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    c.recv(65536)
-    c.sendall(b'HTTP/1.0 200 OK\r\n\r\n%d ' % os.getpid())
-    c.shutdown(socket.SHUT_WR)
-    c.recv(65536)
+    c.settimeout(5)
+    try:
+        c.recv(65536)
+        c.sendall(b'HTTP/1.0 200 OK\r\n\r\n%d ' % os.getpid())
+        c.shutdown(socket.SHUT_WR)
+        c.recv(65536)
+    except OSError:
+        pass
     c.close()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 `
 
 // TestForeignPrograms keeps programs that have never heard of us.
@@ -124,6 +124,21 @@ func TestReadyIsSeen(t *testing.T) {
 	case g.ReadyBy != "listen" || !g.Confirmed:
 		t.Errorf("%+v", g)
 	}
+}
+
+// TestReadyIsSeenOfABusyProgram: one that is never found waiting, as it serves a
+// request that takes long.
+func TestReadyIsSeenOfABusyProgram(t *testing.T) {
+	t.Parallel()
+	b := keep(t, Service{Command: []string{python(t), "-c", "import socket, time; c = socket.socket(fileno=3).accept(); time.sleep(1000)"},
+		Listen: []string{"127.0.0.1:0"}, Ready: "listen"}, func(b *bed) {})
+	b.await(control.EventStart, 0)
+	c, err := net.Dial("tcp", strings.TrimPrefix(b.status().Listen[0], "tcp:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b.await(control.EventReady, 0)
 }
 
 func TestReadyByDescriptor(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -20,8 +21,9 @@ import (
 // descendants', sleeps in accept, poll, select or epoll_wait for one of our
 // sockets: /proc tells the system call and its arguments. A connection of our own
 // would tell less during an upgrade, as the old generation may be who accepts it,
-// and it would be in the program's log. What is always too busy to be found
-// asleep counts once it has had the socket in an epoll set for half a second.
+// and it would be in the program's log. What is too busy to be found asleep counts
+// once it has had the socket in an epoll set for half a second, or has a
+// connection to our port.
 func watch(c child, p *probe, found func(string, bool), stop <-chan struct{}) {
 	w, _ := c.(*offspring)
 	switch p.mode {
@@ -72,11 +74,11 @@ const (
 func watchSockets(pid int, p *probe, found func(string, bool), stop <-chan struct{}) {
 	start, gap := time.Now(), firstLook
 	var registered time.Time
-	for pause(gap, stop) {
+	for n := 1; pause(gap, stop); n++ {
 		gap = min(gap*3/2, longestGap)
 		l := look(pid, p.sockets)
 		switch {
-		case l.waits:
+		case l.waits, n%16 == 0 && hasAccepted(pid, p.sockets):
 			found("listen", true)
 			return
 		case !l.registered:
@@ -120,6 +122,37 @@ func look(pid int, sockets []*socket) sight {
 		}
 	}
 	return s
+}
+
+// hasAccepted reports whether a process has a connection to a port of ours. With
+// many connections that costs more than look does.
+func hasAccepted(pid int, sockets []*socket) bool {
+	ports := map[int]bool{}
+	for _, k := range sockets {
+		if _, port, err := net.SplitHostPort(strings.TrimPrefix(k.listen, "tcp:")); err == nil {
+			n, _ := strconv.Atoi(port)
+			ports[n] = true
+		}
+	}
+	if len(ports) == 0 {
+		return false
+	}
+	connected := map[string]bool{}
+	eachTCP(func(l listener, listens bool) {
+		if !listens && ports[l.port] && l.inode != 0 {
+			connected[fmt.Sprintf("socket:[%d]", l.inode)] = true
+		}
+	})
+	for _, p := range family(pid) {
+		dir := fmt.Sprintf("/proc/%d/fd", p)
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if target, err := os.Readlink(dir + "/" + e.Name()); err == nil && connected[target] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // family is a process and its descendants.
@@ -252,7 +285,7 @@ func selectHas(pid int, n, at uint64, fds map[int]bool) bool {
 	return false
 }
 
-// listener is a TCP socket that listens, in this network namespace.
+// listener is a TCP socket: its own address.
 type listener struct {
 	addr  string
 	port  int
@@ -262,27 +295,36 @@ type listener struct {
 // listeners reads /proc/net/tcp and tcp6.
 func listeners() []listener {
 	var out []listener
+	eachTCP(func(l listener, listens bool) {
+		if listens {
+			out = append(out, l)
+		}
+	})
+	return out
+}
+
+// eachTCP calls f for all TCP sockets of this network namespace.
+func eachTCP(f func(l listener, listens bool)) {
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		f, err := os.Open(name)
+		file, err := os.Open(name)
 		if err != nil {
 			continue
 		}
-		sc := bufio.NewScanner(f)
+		sc := bufio.NewScanner(file)
 		for sc.Scan() {
-			f := strings.Fields(sc.Text())
-			if len(f) < 10 || f[3] != "0A" { // TCP_LISTEN
+			row := strings.Fields(sc.Text())
+			if len(row) < 10 {
 				continue
 			}
-			host, port, _ := strings.Cut(f[1], ":")
+			host, port, _ := strings.Cut(row[1], ":")
 			n, err := strconv.ParseUint(port, 16, 16)
-			inode, err2 := strconv.ParseUint(f[9], 10, 64)
+			inode, err2 := strconv.ParseUint(row[9], 10, 64)
 			if err == nil && err2 == nil {
-				out = append(out, listener{hexIP(host), int(n), inode})
+				f(listener{hexIP(host), int(n), inode}, row[3] == "0A") // TCP_LISTEN
 			}
 		}
-		f.Close()
+		file.Close()
 	}
-	return out
 }
 
 // hexIP reads an address of /proc/net: words in the machine's order.
