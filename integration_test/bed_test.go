@@ -549,6 +549,8 @@ func ask(ctx context.Context, network, addr, method, path string) (a answer, err
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://test"+path, nil)
 	if err != nil {
 		return a, err

@@ -95,6 +95,7 @@ func (a *alone) start(l launch) (*child, error) {
 
 // queue sends the state, all descriptors and the history.
 func (a *alone) queue(c *child, l launch) error {
+	past := l.history() // asks the life, which must not wait for the lock meanwhile
 	v := a.u.inventory
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -126,7 +127,7 @@ func (a *alone) queue(c *child, l launch) error {
 	if err := sendFiles(c.link, items); err != nil {
 		return err
 	}
-	return sendHistory(c.link, l.history())
+	return sendHistory(c.link, past)
 }
 
 // awaitReady waits until the new process is ready or won't be.

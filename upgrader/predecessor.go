@@ -57,6 +57,9 @@ func meet(u *Upgrader, parent *os.File) (*predecessor, error) {
 		// Said before anything else, so that the other side can tell what is
 		// wrong from a process that has just died.
 		err = send(l, message{Type: msgHello, Protocol: protocol, Oldest: protocolOldest, PID: os.Getpid()})
+		if hasEnded(err) {
+			err = nil // all that is needed was queued
+		}
 	}
 	if err == nil {
 		err = p.accept(first)
@@ -179,7 +182,7 @@ func (p *predecessor) hear(m message) {
 // it, and this generation takes over.
 func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 	step("before ready")
-	if err := send(p.link, ready); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+	if err := send(p.link, ready); err != nil && !hasEnded(err) {
 		return false, fmt.Errorf("say ready to the generation before: %w", err)
 	}
 	step("after ready")
@@ -187,6 +190,8 @@ func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 	case m := <-p.goes:
 		p.committed(m)
 		return false, nil
+	case <-p.u.Exit():
+		return false, errors.New("stopped before it was this generation's turn")
 	case <-p.ended:
 	}
 	select {
@@ -204,6 +209,11 @@ func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 	p.u.log.Warn("the generation before died before it had handed over: taking over")
 	p.u.restore(p.history, nil, nil)
 	return true, nil
+}
+
+// hasEnded reports whether nothing could be said because nobody is there any more.
+func hasEnded(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func (p *predecessor) committed(m message) {
