@@ -229,7 +229,7 @@ func TestTheOldGenerationEndsAtTheKillTimeout(t *testing.T) {
 		if old.isDead() {
 			t.Error("killed too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if !old.isDead() {
 			t.Error("not killed in time")
 		}
@@ -278,7 +278,7 @@ func TestBackoffGiveUpPauseAndRecovery(t *testing.T) {
 		if n := w.count(); n != 6 {
 			t.Error("started during the pause")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if s := w.status(); s.State != control.Serving || s.Crashes != 0 || s.RetryAt != nil {
 			t.Errorf("after the pause: %+v", s)
 		}

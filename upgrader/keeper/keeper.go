@@ -27,7 +27,6 @@ type actor struct {
 	onReady  func()
 	stopping bool
 	once     sync.Once
-	notes    []string
 }
 
 func newActor(os system, log logrus.FieldLogger) *actor {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
-	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -177,65 +175,6 @@ func take(from []*socket, a address) (*socket, []*socket) {
 	return nil, from
 }
 
-const (
-	// rebindFor is how long a keeper waits for the workers of one that was killed:
-	// they let go of the sockets at once, or when they have ended. Then they are
-	// killed, as their own keeper would have done.
-	rebindFor = DefaultKillTimeout
-	// rebindUnseen is how long it waits where nobody can be found who has the
-	// address: that may be a process which is just ending.
-	rebindUnseen = time.Second
-)
-
-// bind waits while orphaned workers of a keeper that was killed have the address.
-func (k *keeper) bind(a address) (*socket, error) {
-	start, told, killed := time.Now(), false, false
-	for {
-		s, err := bind(a)
-		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
-			return s, err
-		}
-		pids := holders(a)
-		waited := time.Since(start)
-		switch {
-		case len(pids) == 0 && (told || waited < rebindUnseen) && waited < rebindFor+rebindUnseen:
-		case !orphans(pids) || waited > rebindFor+rebindUnseen:
-			return nil, err
-		case waited > rebindFor && !killed:
-			killed = true
-			k.killOrphans(a, pids)
-		case !told:
-			told = true
-			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
-			for _, pid := range pids {
-				drainOrphan(pid)
-			}
-		}
-		select {
-		case sig := <-k.signals:
-			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
-				return nil, err
-			}
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// killOrphans ends workers that have had their time to drain.
-func (k *keeper) killOrphans(a address, pids []int) {
-	for _, pid := range pids {
-		h, err := proc.Open(pid)
-		if err != nil {
-			continue
-		}
-		if has := holders(a); slices.Contains(has, pid) && orphans([]int{pid}) { // still the same one
-			k.conf.Log.WithField("pid", pid).Warn("it has not ended in time: killed")
-			h.Kill(syscall.SIGKILL)
-		}
-		h.Close()
-	}
-}
-
 // environment is what every worker of a service has beside its program's.
 func (k *keeper) environment(c *Service) []string {
 	env := []string{
@@ -388,94 +327,4 @@ func (k *keeper) close() {
 		}
 	}
 	signal.Stop(k.signals)
-}
-
-// fill checks the configuration, and puts the defaults in.
-func (c *Config) fill() error {
-	if len(c.Services) == 0 {
-		return &Error{Err: errors.New("no service")}
-	}
-	c.Services = append([]Service(nil), c.Services...)
-	names := map[string]bool{}
-	for i := range c.Services {
-		s := &c.Services[i]
-		if err := s.fill(); err != nil {
-			return err
-		}
-		if names[s.Name] {
-			return &Error{Err: fmt.Errorf("two services are called %s", s.Name)}
-		}
-		names[s.Name] = true
-	}
-	return nil
-}
-
-func (c *Service) fill() error {
-	if len(c.Command) == 0 || c.Command[0] == "" {
-		return &Error{Err: errors.New("no program")}
-	}
-	if c.Name == "" {
-		c.Name = filepath.Base(c.Command[0])
-	}
-	c.Workers = max(c.Workers, 1)
-	defaults(&c.MaxDraining, DefaultMaxDraining)
-	defaults(&c.MaxDeaths, DefaultMaxDeaths)
-	defaults(&c.ReadyTimeout, DefaultReadyTimeout)
-	defaults(&c.KillTimeout, DefaultKillTimeout)
-	defaults(&c.StopTimeout, DefaultStopTimeout)
-	defaults(&c.DeathWindow, DefaultDeathWindow)
-	defaults(&c.GiveUpPause, DefaultGiveUpPause)
-	defaults(&c.Restart, RestartAlways)
-	defaults(&c.GiveUp, GiveUpPause)
-	defaults(&c.Ready, DefaultReady)
-	defaults(&c.Capture, DefaultCapture)
-	if err := c.check(); err != nil {
-		return err
-	}
-	return nil
-}
-
-func defaults[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
-}
-
-func (c *Service) check() error {
-	switch c.Restart {
-	case RestartAlways, RestartOnFailure, RestartNever:
-	default:
-		return &Error{Err: fmt.Errorf("restart %q: always, on-failure or no", c.Restart)}
-	}
-	switch c.GiveUp {
-	case GiveUpPause, GiveUpExit:
-	default:
-		return &Error{Err: fmt.Errorf("give up %q: pause or exit", c.GiveUp)}
-	}
-	switch c.Capture {
-	case "stderr", "all", "none":
-	default:
-		return &Error{Err: fmt.Errorf("capture %q: stderr, all or none", c.Capture)}
-	}
-	if _, _, err := parseReady(c.Ready); err != nil {
-		return err
-	}
-	if _, err := parseLimits(c.Limits); err != nil {
-		return &Error{Err: err}
-	}
-	if c.User != "" || c.Group != "" {
-		if _, err := lookup(c.User, c.Group); err != nil {
-			return err
-		}
-		if os.Getuid() != 0 {
-			return hinted(errors.New("another user or group can be had by root only"), "start the keeper as root, or as that user")
-		}
-	}
-	for _, l := range c.Listen {
-		if _, err := parseAddress(l); err != nil {
-			return &Error{Err: err}
-		}
-	}
-	return nil
 }

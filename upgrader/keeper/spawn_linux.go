@@ -23,7 +23,6 @@ type host struct {
 	wishes  chan func()
 	sweep   chan struct{} // something may have become an orphan
 	null    *os.File
-	notify  string // address for NOTIFY_SOCKET
 	id      string // in every worker's marker
 }
 

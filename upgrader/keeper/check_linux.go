@@ -1,0 +1,98 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// fill checks the configuration, and puts the defaults in.
+func (c *Config) fill() error {
+	if len(c.Services) == 0 {
+		return &Error{Err: errors.New("no service")}
+	}
+	c.Services = append([]Service(nil), c.Services...)
+	names := map[string]bool{}
+	for i := range c.Services {
+		s := &c.Services[i]
+		if err := s.fill(); err != nil {
+			return err
+		}
+		if names[s.Name] {
+			return &Error{Err: fmt.Errorf("two services are called %s", s.Name)}
+		}
+		names[s.Name] = true
+	}
+	return nil
+}
+
+func (c *Service) fill() error {
+	if len(c.Command) == 0 || c.Command[0] == "" {
+		return &Error{Err: errors.New("no program")}
+	}
+	if c.Name == "" {
+		c.Name = filepath.Base(c.Command[0])
+	}
+	c.Workers = max(c.Workers, 1)
+	defaults(&c.MaxDraining, DefaultMaxDraining)
+	defaults(&c.MaxDeaths, DefaultMaxDeaths)
+	defaults(&c.ReadyTimeout, DefaultReadyTimeout)
+	defaults(&c.KillTimeout, DefaultKillTimeout)
+	defaults(&c.StopTimeout, DefaultStopTimeout)
+	defaults(&c.DeathWindow, DefaultDeathWindow)
+	defaults(&c.GiveUpPause, DefaultGiveUpPause)
+	defaults(&c.Restart, RestartAlways)
+	defaults(&c.GiveUp, GiveUpPause)
+	defaults(&c.Ready, DefaultReady)
+	defaults(&c.Capture, DefaultCapture)
+	if err := c.check(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func defaults[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c *Service) check() error {
+	switch c.Restart {
+	case RestartAlways, RestartOnFailure, RestartNever:
+	default:
+		return &Error{Err: fmt.Errorf("restart %q: always, on-failure or no", c.Restart)}
+	}
+	switch c.GiveUp {
+	case GiveUpPause, GiveUpExit:
+	default:
+		return &Error{Err: fmt.Errorf("give up %q: pause or exit", c.GiveUp)}
+	}
+	switch c.Capture {
+	case "stderr", "all", "none":
+	default:
+		return &Error{Err: fmt.Errorf("capture %q: stderr, all or none", c.Capture)}
+	}
+	if _, _, err := parseReady(c.Ready); err != nil {
+		return err
+	}
+	if _, err := parseLimits(c.Limits); err != nil {
+		return &Error{Err: err}
+	}
+	if c.User != "" || c.Group != "" {
+		if _, err := lookup(c.User, c.Group); err != nil {
+			return err
+		}
+		if os.Getuid() != 0 {
+			return hinted(errors.New("another user or group can be had by root only"), "start the keeper as root, or as that user")
+		}
+	}
+	for _, l := range c.Listen {
+		if _, err := parseAddress(l); err != nil {
+			return &Error{Err: err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package keeper
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+)
+
+const (
+	// rebindFor is how long a keeper waits for the workers of one that was killed:
+	// they let go of the sockets at once, or when they have ended. Then they are
+	// killed, as their own keeper would have done.
+	rebindFor = DefaultKillTimeout
+	// rebindUnseen is how long it waits where nobody can be found who has the
+	// address: that may be a process which is just ending.
+	rebindUnseen = time.Second
+)
+
+// bind waits while orphaned workers of a keeper that was killed have the address.
+func (k *keeper) bind(a address) (*socket, error) {
+	start, told, killed := time.Now(), false, false
+	for {
+		s, err := bind(a)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return s, err
+		}
+		pids := holders(a)
+		waited := time.Since(start)
+		switch {
+		case len(pids) == 0 && (told || waited < rebindUnseen) && waited < rebindFor+rebindUnseen:
+		case !orphans(pids) || waited > rebindFor+rebindUnseen:
+			return nil, err
+		case waited > rebindFor && !killed:
+			killed = true
+			k.killOrphans(a, pids)
+		case !told:
+			told = true
+			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
+			for _, pid := range pids {
+				drainOrphan(pid)
+			}
+		}
+		select {
+		case sig := <-k.signals:
+			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+				return nil, err
+			}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// killOrphans ends workers that have had their time to drain.
+func (k *keeper) killOrphans(a address, pids []int) {
+	for _, pid := range pids {
+		h, err := proc.Open(pid)
+		if err != nil {
+			continue
+		}
+		if has := holders(a); slices.Contains(has, pid) && orphans([]int{pid}) { // still the same one
+			k.conf.Log.WithField("pid", pid).Warn("it has not ended in time: killed")
+			h.Kill(syscall.SIGKILL)
+		}
+		h.Close()
+	}
+}
