@@ -134,8 +134,9 @@ func (a *actor) hearLine(uc *net.UnixConn) {
 	}
 }
 
-// meet finds the worker of a PID. It may have been forked, but not be known to
-// the actor yet.
+// meet finds the worker of a PID. One that was forked a moment ago may not be
+// known to the actor yet: it has our marker, and is waited for. Strangers cost
+// nobody time.
 func (a *actor) meet(pid int, f func(*service, *process) bool) bool {
 	for range 50 {
 		found, ok := false, false
@@ -149,7 +150,7 @@ func (a *actor) meet(pid int, f func(*service, *process) bool) bool {
 		if found {
 			return ok
 		}
-		if unix.Kill(pid, 0) != nil {
+		if !markedBy(pid, a.id) {
 			return false
 		}
 		time.Sleep(2 * time.Millisecond)

@@ -161,6 +161,7 @@ func parseEnvFile(data []byte) ([]string, error) {
 type identity struct {
 	uid, gid int // -1: as it is
 	groups   []int
+	env      []string // of a user: as a login would have it
 }
 
 // lookup finds a user and a group by name or number. "": as it is; a user's own
@@ -182,6 +183,7 @@ func lookup(name, group string) (identity, error) {
 		if u != nil {
 			id.uid, _ = strconv.Atoi(u.Uid)
 			id.gid, _ = strconv.Atoi(u.Gid)
+			id.env = []string{"USER=" + u.Username, "LOGNAME=" + u.Username, "HOME=" + u.HomeDir}
 			all, _ := u.GroupIds()
 			for _, g := range all {
 				if n, err := strconv.Atoi(g); err == nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
@@ -57,17 +58,30 @@ func (h *host) reapOnce() bool {
 
 // escaped reports whether pid descends from a worker of ours that is dead.
 func (h *host) escaped(pid int) bool {
+	m := markerOf(pid)
+	return strings.HasPrefix(m, markerKey+"="+h.id+".") && !h.marks[m]
+}
+
+// markerOf returns what tells whose worker a process descends from; "": nobody's.
+func markerOf(pid int) string {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
-		return false
+		return ""
 	}
-	prefix := []byte(markerKey + "=" + h.id + ".")
 	for e := range bytes.SplitSeq(env, []byte{0}) {
-		if bytes.HasPrefix(e, prefix) {
-			return !h.marks[string(e)]
+		if bytes.HasPrefix(e, []byte(markerKey+"=")) {
+			return string(e)
 		}
 	}
-	return false
+	return ""
+}
+
+// marked reports whether a process descends from a worker of some keeper.
+func marked(pid int) bool { return markerOf(pid) != "" }
+
+// markedBy reports whether a process descends from a worker of the keeper id.
+func markedBy(pid int, id string) bool {
+	return strings.HasPrefix(markerOf(pid), markerKey+"="+id+".")
 }
 
 // children lists our children, zombies included.
@@ -90,10 +104,4 @@ func children() []int {
 		}
 	}
 	return all
-}
-
-// marked reports whether a process descends from a worker of some keeper.
-func marked(pid int) bool {
-	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	return bytes.HasPrefix(env, []byte(markerKey+"=")) || bytes.Contains(env, []byte("\x00"+markerKey+"="))
 }

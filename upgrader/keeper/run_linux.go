@@ -56,6 +56,7 @@ type keeper struct {
 	workers  map[string]*pidfile.File // by service
 	manager  sd.Environment
 	signals  chan os.Signal
+	terminal bool // there was one at the start
 }
 
 // open makes everything that can fail before the first process is started.
@@ -64,6 +65,7 @@ func (k *keeper) open() error {
 	// output may go away.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	k.signals = make(chan os.Signal, 32)
+	k.terminal = hasTerminal()
 	signal.Notify(k.signals, k.conf.listenTo()...)
 	if err := k.conf.fill(); err != nil {
 		return err
@@ -251,10 +253,10 @@ func (k *keeper) obeySignals(ctx context.Context) {
 
 func (k *keeper) obey(sig syscall.Signal) {
 	k.actor.post(func() {
-		switch sig {
-		case syscall.SIGTERM, syscall.SIGINT:
+		switch {
+		case sig == syscall.SIGTERM, sig == syscall.SIGINT, sig == syscall.SIGHUP && k.terminal && !hasTerminal():
 			k.actor.stop("", false)
-		case syscall.SIGHUP:
+		case sig == syscall.SIGHUP:
 			for _, s := range k.actor.services {
 				s.request(control.UpgradeRequest{}, bySignal, nil)
 			}
@@ -264,9 +266,23 @@ func (k *keeper) obey(sig syscall.Signal) {
 	})
 }
 
-// listenTo are the signals that mean something to a keeper.
+// hasTerminal reports whether this process has a controlling terminal. SIGHUP is
+// the end of it too, if it is gone then.
+func hasTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
+// listenTo are the signals that mean something to a keeper. A SIGHUP that is
+// ignored (nohup) stays ignored.
 func (c *Config) listenTo() []os.Signal {
-	all := []os.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT}
+	all := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
 	if c.Forward == nil {
 		return append(all, syscall.SIGUSR1, syscall.SIGWINCH, syscall.SIGQUIT)
 	}

@@ -352,11 +352,15 @@ func (p *process) signal(sig syscall.Signal) {
 // stop signal.
 func (s *service) drain(p *process, reason string, timeout time.Duration) {
 	p.settled()
+	again := p.drained != nil
 	p.deadline = time.Now().Add(timeout)
 	p.drained = &kept.Drain{Reason: reason, Timeout: timeout}
 	s.tell(control.Event{Kind: control.EventDrain, Generation: p.generation, PID: p.pid(), Text: reason})
 	if p.line != nil {
 		p.line.Send(p.drained)
+		return
+	}
+	if again { // many programs take a second one for impatience
 		return
 	}
 	p.signal(s.conf.stopSignal())

@@ -149,6 +149,7 @@ func (h *host) spec(l *launch) (*chain.Spec, error) {
 			return nil, err
 		}
 		s.UID, s.GID, s.Groups = id.uid, id.gid, id.groups
+		s.Env = unique(append(append(s.Env, id.env...), l.conf.Environment...))
 	}
 	var err error
 	s.Limits, err = parseLimits(l.conf.Limits)
