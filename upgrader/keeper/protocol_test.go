@@ -58,9 +58,10 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 	}
 
 	// Told to end by itself: replaced, not counted.
-	last = b.lastSeq()
-	syscall.Kill(b.worker(), syscall.SIGWINCH)
-	b.await(control.EventGone, last)
+	b.gone(was)
+	was = b.worker()
+	syscall.Kill(was, syscall.SIGWINCH)
+	b.gone(was)
 	if s := b.status(); s.Restarts != 2 || s.Crashes != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -87,6 +88,18 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 	b.end()
 	if !strings.Contains(b.log(), "told: drain stopped") {
 		t.Error("not told of the stop")
+	}
+}
+
+// gone waits for the end of one process.
+func (b *bed) gone(pid int) {
+	b.t.Helper()
+	for seq := uint64(0); ; {
+		e := b.await(control.EventGone, seq)
+		if e.PID == pid {
+			return
+		}
+		seq = e.Seq
 	}
 }
 

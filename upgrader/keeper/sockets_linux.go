@@ -189,7 +189,9 @@ func explainBind(a address, err error) error {
 	return fmt.Errorf("listen %s: %w", a.key(), err)
 }
 
-// holders finds the processes that have the socket of a, as far as we can see.
+// holders finds the processes that have the socket of a, as far as we can see,
+// but for those that are just ending: they have lost their memory by then, and
+// with it their command line and environment, before they close it.
 func holders(a address) []int {
 	var inodes []uint64
 	if strings.HasPrefix(a.network, "unix") {
@@ -205,7 +207,10 @@ func holders(a address) []int {
 	var out []int
 	for _, inode := range inodes {
 		for _, pid := range everyone() {
-			if has, _ := proc.HasSocket(pid, inode); has {
+			if has, _ := proc.HasSocket(pid, inode); !has {
+				continue
+			}
+			if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); len(line) > 0 {
 				out = append(out, pid)
 			}
 		}
