@@ -14,6 +14,9 @@ import (
 // triggerCrash is the trigger of an upgrade because of a crash.
 const triggerCrash = "crash"
 
+// triggerDeath is that of a generation which took over from one that died.
+const triggerDeath = "death"
+
 // maxWords bounds what is kept of a crash's text, in bytes.
 const maxWords = 8 << 10
 

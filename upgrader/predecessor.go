@@ -207,8 +207,19 @@ func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 		<-p.process.Done()
 	}
 	p.u.log.Warn("the generation before died before it had handed over: taking over")
-	p.u.restore(p.history, nil, nil)
+	p.tookOver()
 	return true, nil
+}
+
+// tookOver knows the answer to those who have asked the predecessor for what has
+// happened by its death.
+func (p *predecessor) tookOver() {
+	var asked []string
+	if p.history.Outcomes != nil {
+		asked = p.history.Outcomes.Pending()
+	}
+	p.u.restore(p.history, &control.Outcome{Trigger: triggerDeath, Result: control.Ready, Generation: p.u.generation,
+		PID: os.Getpid(), Confirmed: true, At: time.Now()}, asked)
 }
 
 // hasEnded reports whether nothing could be said because nobody is there any more.

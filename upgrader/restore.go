@@ -58,7 +58,7 @@ func (u *Upgrader) restore(h history, o *control.Outcome, ids []string) {
 	}
 	u.post(func(l *life) {
 		l.history, l.last = h, o
-		if o != nil && o.Trigger != triggerCrash {
+		if o != nil && o.Trigger != triggerCrash && o.Trigger != triggerDeath {
 			l.history.Upgrades++
 		} else {
 			l.history.Restarts++
