@@ -45,7 +45,7 @@ func start(t *testing.T, args ...string) *running {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	args = append([]string{"--web", "127.0.0.1:0", "--api", "127.0.0.1:0", "--pidfile", d.pidFile()}, args...)
+	args = append([]string{"--web", "127.0.0.1:0", "--api", "127.0.0.1:0", "--pidfile", d.pidFile(), "--control", filepath.Join(d.dir, "control")}, args...)
 	d.cmd = exec.Command(os.Args[0], args...)
 	d.cmd.Env = append(os.Environ(), "TEST_DEMO=1", "GORACE=atexit_sleep_ms=0")
 	d.cmd.Stderr = w
@@ -252,17 +252,15 @@ func TestFatalEndsTheProcess(t *testing.T) {
 func TestKept(t *testing.T) {
 	d := start(t, "--keep")
 	keeper := d.cmd.Process.Pid
-	seen := map[int]bool{keeper: true}
+	seen := map[int]bool{keeper: true, d.pid(): true}
 	serving := func(generation int) int {
-		d.expect(fmt.Sprintf(`ready: generation %d acts`, generation))
-		pid := d.pid()
+		pid, _ := strconv.Atoi(d.expect(fmt.Sprintf(`demo\[(\d+)\] generation %d serves on`, generation)))
 		if seen[pid] {
 			t.Errorf("generation %d has pid %d, which is not new", generation, pid)
 		}
 		seen[pid] = true
 		return pid
 	}
-	serving(1)
 	syscall.Kill(keeper, syscall.SIGHUP)
 	syscall.Kill(serving(2), syscall.SIGKILL)
 	serving(3)
