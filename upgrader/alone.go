@@ -118,6 +118,9 @@ func (a *alone) openPIDFile() error {
 		// The path is another one now.
 	}
 	if a.pid, err = pidfile.Acquire(path); err != nil {
+		if errors.Is(err, pidfile.ErrHeld) {
+			err = fmt.Errorf("%w: stop it, or name another PID file", err)
+		}
 		a.trouble(err)
 		return err
 	}
