@@ -152,6 +152,6 @@ func (s *screen) failures(fs []strict.Failure) {
 			s.line("  …")
 			return
 		}
-		s.line(pad(fmt.Sprintf("  at %s, %s: %s: %s", short(f.At), f.Kind, f.Fault, f.Detail), 80))
+		s.line(strings.TrimRight(pad(fmt.Sprintf("  at %s, %s: %s: %s", short(f.At), f.Kind, f.Fault, f.Detail), 80), " "))
 	}
 }
