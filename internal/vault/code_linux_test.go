@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 // The functions that run in the vault.
@@ -18,9 +20,8 @@ var inVault = []string{"launch", "swapMask", "clone", "serve", "introduce", "rec
 // TestCompiledCode reads what the compiler made of them: no stack check, no
 // write barrier, no call of the runtime, nothing for the race detector.
 func TestCompiledCode(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("reads the compiler's output, and there is no go command")
-	}
+	_, err := exec.LookPath("go")
+	testenv.Need(t, "the go command, to read what it makes", err == nil)
 	check := func(env string, args ...string) {
 		t.Run(strings.Join(append(args, env), " "), func(t *testing.T) { checkCode(t, env, args) })
 	}

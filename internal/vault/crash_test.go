@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 // soak tells whether there is time for many rounds.
@@ -147,9 +149,7 @@ func TestEveryCauseOfDeath(t *testing.T) {
 }
 
 func TestUnprivileged(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("already unprivileged: only root can become another user")
-	}
+	testenv.Need(t, "root, to become another user", os.Getuid() == 0)
 	g := siege{rounds: rounds(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, env: []string{"VAULT_TEST_NO_NEW_PRIVS=1"}, process: func(c *exec.Cmd) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 func TestCleanExitLeavesNoVault(t *testing.T) {
@@ -92,9 +94,7 @@ func TestVaultProcess(t *testing.T) {
 }
 
 func TestVaultHasNoPrivileges(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("already unprivileged: only root can become another user")
-	}
+	testenv.Need(t, "root, to become another user", os.Getuid() == 0)
 	s := newService(t, func(c *exec.Cmd) {
 		c.Env = append(c.Env, "VAULT_TEST_NO_NEW_PRIVS=1")
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -278,9 +278,7 @@ func TestVaultThatNobodyAdopts(t *testing.T) {
 }
 
 func TestPID1HasNoVault(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can make a PID namespace")
-	}
+	testenv.Need(t, "root, to make a PID namespace", os.Getuid() == 0)
 	s := newService(t, func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID} })
 	if s.now.vault != nil || !strings.Contains(s.now.failure, "PID 1") {
 		t.Errorf("%q", s.now.failure)

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 const nobody = 65534
@@ -22,9 +24,7 @@ const nobody = 65534
 // asUser runs f as another user: on a thread of its own, which ends with it.
 func asUser(t *testing.T, gid int, groups []uint32, f func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can try as another user")
-	}
+	testenv.Need(t, "root, to try as another user", os.Geteuid() == 0)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -124,9 +124,7 @@ func TestMembersOfTheGroupMayTalk(t *testing.T) {
 	const group = 4711
 	path := filepath.Join(t.TempDir(), "control")
 	openDirectories(t, filepath.Dir(path))
-	if os.Geteuid() != 0 {
-		t.Skip("only root can give a socket to any group")
-	}
+	testenv.Need(t, "root, to give a socket to any group", os.Geteuid() == 0)
 	ln, err := Listen(path, ListenOptions{Group: strconv.Itoa(group)})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -54,9 +55,7 @@ func TestForeignPrograms(t *testing.T) {
 	t.Parallel()
 	look := func(t *testing.T, name string) string {
 		path, err := exec.LookPath(name)
-		if err != nil {
-			t.Skip(name + " is not installed")
-		}
+		testenv.Need(t, name, err == nil)
 		return path
 	}
 	for _, x := range []struct {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -114,7 +115,7 @@ func python(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("python3 is not installed")
+	testenv.Need(t, "python3", false)
 	return ""
 }
 
@@ -359,16 +360,10 @@ func TestTheExitStatus(t *testing.T) {
 // TestPID1 runs a keeper as PID 1: orphans are reaped, SIGTERM ends all.
 func TestPID1(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("a PID namespace needs root")
-	}
+	testenv.Need(t, "root, to make a PID namespace", os.Getuid() == 0)
 	unshare, err := exec.LookPath("unshare")
-	if err != nil {
-		t.Skip("unshare is not installed")
-	}
-	if out, err := exec.Command(unshare, "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
-		t.Skipf("no PID namespace to be had: %v %s", err, out)
-	}
+	testenv.Need(t, "unshare", err == nil)
+	testenv.Need(t, "PID namespaces", exec.Command(unshare, "--pid", "--fork", "--mount-proc", "true").Run() == nil)
 	n := soak(200, 1000)
 	file := filepath.Join(t.TempDir(), "count")
 	script := fmt.Sprintf(`i=0; while [ $i -lt %d ]; do (true &); i=$((i+1)); done

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -386,9 +387,7 @@ func TestUnixSockets(t *testing.T) {
 
 func TestPrivilegesAreDropped(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root can become another user")
-	}
+	testenv.Need(t, "root, to become another user", os.Getuid() == 0)
 	umask := 0o027
 	b := keep(t, Service{Command: []string{"/bin/sh", "-c", "echo $(id -u):$(id -g):$(id -G):$(umask):$(ulimit -n):$(pwd) >&2; exec sleep 1000"},
 		User: "nobody", Directory: "/", Umask: &umask, Limits: []string{"nofile=123:456"}, Ready: "delay=0s"})

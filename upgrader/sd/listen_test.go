@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 // activate runs a role as a manager does: two sockets from descriptor 3 on, the
@@ -139,12 +141,13 @@ func TestListenEnvRefusesNames(t *testing.T) {
 func TestInteropListen(t *testing.T) {
 	t.Run("libsystemd reads ours", func(t *testing.T) {
 		python, err := exec.LookPath("python3")
-		if err != nil {
-			t.Skip("needs python3 to call libsystemd:", err)
+		testenv.Need(t, "python3", err == nil)
+		// Itself: a shim in its place may fork before it runs it.
+		if itself, err := exec.Command(python, "-c", "import sys; print(sys.executable)").Output(); err == nil {
+			python = strings.TrimSpace(string(itself))
 		}
-		if exec.Command(python, "-c", "import ctypes; ctypes.CDLL('libsystemd.so.0')").Run() != nil {
-			t.Skip("needs libsystemd.so.0 and python3's ctypes")
-		}
+		testenv.Need(t, "libsystemd.so.0 and python3's ctypes",
+			exec.Command(python, "-c", "import ctypes; ctypes.CDLL('libsystemd.so.0')").Run() == nil)
 		env, err := ListenEnv([]string{NameOf("tcp,:80"), "web"})
 		if err != nil {
 			t.Fatal(err)
@@ -160,18 +163,12 @@ print(n, *[names[i].decode() for i in range(max(n, 0))])`
 		cmd.ExtraFiles = []*os.File{rawSocket(t, 0), rawSocket(t, 0)}
 		out, err := cmd.Output()
 		if err != nil || string(out) != "2 tcp,%3A80 web\n" {
-			// A shim in the place of python3 may fork before it runs it.
-			if string(out) == "0\n" && strings.Contains(python, "shims") {
-				t.Skip("python3 is a shim that doesn't keep its PID")
-			}
 			t.Errorf("%q, %v", out, err)
 		}
 	})
 	t.Run("systemd-socket-activate's", func(t *testing.T) {
 		activate, err := exec.LookPath("systemd-socket-activate")
-		if err != nil {
-			t.Skip("needs systemd-socket-activate:", err)
-		}
+		testenv.Need(t, "systemd-socket-activate", err == nil)
 		cmd := self(t, "listen")
 		path := t.TempDir() + "/s"
 		cmd.Args = []string{activate, "--setenv=SD_TEST_ROLE", "--listen=" + path, "--fdname=web", cmd.Path}

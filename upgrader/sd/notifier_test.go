@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 // manager returns a Receiver and a Notifier that speaks to it.
@@ -311,9 +313,7 @@ func TestNotifyFromManyGoroutines(t *testing.T) {
 
 func TestInteropSystemdNotify(t *testing.T) {
 	tool, err := exec.LookPath("systemd-notify")
-	if err != nil {
-		t.Skip("needs systemd-notify:", err)
-	}
+	testenv.Need(t, "systemd-notify", err == nil)
 	r, _ := manager(t, filepath.Join(t.TempDir(), "notify"))
 	cmd := exec.CommandContext(t.Context(), tool, "--ready", "--status=all is well", "X_OWN=1")
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+r.Address())
