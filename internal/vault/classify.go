@@ -1,11 +1,15 @@
 package vault
 
+import "time"
+
 // Counters is what the kernel knows of a TCP socket that nobody uses any more.
 type Counters struct {
 	Consumed uint64 // read by the process
 	Written  uint64 // written by the process, whether it has arrived or not
 	Unread   uint64 // arrived, not consumed
 	Unsent   uint64 // written, not acknowledged by the peer
+
+	Quiet time.Duration // since a byte was last sent or received
 
 	PeerClosed bool // the peer has sent its FIN
 	ShutDown   bool // we have sent ours, or are about to

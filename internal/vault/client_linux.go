@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ import (
 // client asks a vault.
 type client struct {
 	conn *link.Conn
+	mu   sync.Mutex // from a request to its answer
 }
 
 // newClient works on a duplicate of sock.
@@ -27,7 +29,7 @@ func newClient(sock *os.File) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn}, nil
+	return &client{conn: conn}, nil
 }
 
 func (c *client) ask(numbers ...int32) ([]int32, []int, error) {
@@ -35,6 +37,8 @@ func (c *client) ask(numbers ...int32) ([]int32, []int, error) {
 	for _, n := range numbers {
 		request = binary.NativeEndian.AppendUint32(request, uint32(n))
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.conn.Send(request); err != nil {
 		return nil, nil, err
 	}

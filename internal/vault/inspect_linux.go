@@ -3,6 +3,7 @@ package vault
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -88,6 +89,7 @@ func count(info *unix.TCPInfo, in, out uint64) Counters {
 		Written: info.Bytes_acked + out,
 		Unread:  in,
 		Unsent:  out,
+		Quiet:   time.Duration(min(info.Last_data_sent, info.Last_data_recv)) * time.Millisecond,
 	}
 	switch info.State {
 	case tcpCloseW, tcpLastAck, tcpClosing, tcpTimeWait:

@@ -18,6 +18,9 @@ type Options struct {
 	// connection is known that was accepted but not yet in the table. The
 	// unspecified address stands for all.
 	Listen []netip.AddrPort
+	// Others has the addresses of the worker's other TCP listeners: what was
+	// accepted there is none of the table's, but it ends in good order.
+	Others []netip.AddrPort
 	// Page is the answer's body; nil: a line of text.
 	Page *Page
 	// NoIdle ends idle connections instead of returning them: no worker is
@@ -34,7 +37,9 @@ type Conn struct {
 	Clean  bool   // in Sent only: if its receiver is dead as well, it can go on like an idle one
 	RX, TX uint64 // consumed and written so far, for Table.Adopted
 	Local  netip.AddrPort
-	Cookie uint64 // SO_COOKIE
+	Cookie uint64        // SO_COOKIE
+	Kind   Kind          // in Sent only: of the request that has begun, if not Clean
+	Quiet  time.Duration // nothing has been sent or received for so long
 }
 
 // Counts says what became of the connections of a worker.
@@ -57,6 +62,7 @@ type Rescued struct {
 	// Sent were on their way to another process. While that one lives, close
 	// them plainly, without a shutdown.
 	Sent   []Conn
+	Ended  []uint64 // cookies of all others that were connections of the worker
 	Counts Counts
 	Took   time.Duration // until the vault was dead
 	// Err says why connections were lost, if any were. syscall.EMFILE: the

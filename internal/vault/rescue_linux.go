@@ -53,8 +53,9 @@ type rescue struct {
 }
 
 type fetched struct {
-	fd   int
-	line Line
+	fd     int
+	line   Line
+	cookie uint64
 }
 
 func (r *rescue) fetch(ctx context.Context, v *Vault) error {
@@ -92,7 +93,7 @@ func (r *rescue) take(c *client, lines []Line) error {
 			return
 		}
 		r.Counts.Lost--
-		r.conns = append(r.conns, fetched{fd, lines[i]})
+		r.conns = append(r.conns, fetched{fd: fd, line: lines[i]})
 	}, func(i int, err error) {
 		if errors.Is(err, unix.EBADF) { // accepted or closed in this moment
 			r.Counts.Lost--
@@ -115,7 +116,7 @@ func room() int {
 
 // unmarked finds sockets that have no line: some were being accepted.
 func (r *rescue) unmarked(v *Vault, lines []Line) ([]Line, error) {
-	if len(r.options.Listen) == 0 {
+	if len(r.options.Listen)+len(r.options.Others) == 0 {
 		return nil, nil
 	}
 	marked := make(map[int]bool, len(lines))
@@ -142,9 +143,12 @@ func (v *Vault) descriptors() int {
 
 func (r *rescue) judge(now time.Time) {
 	pages := pages{page: r.options.Page, now: now}
-	for _, f := range r.conns {
+	for _, f := range r.unique() {
 		conn, j := r.judgment(f)
 		r.Counts.add(j.Verdict)
+		if j.Verdict != notOurs && j.Verdict != Idle && j.Verdict != Done && j.Verdict != Leave {
+			r.Ended = append(r.Ended, conn.Cookie)
+		}
 		switch j.Verdict {
 		case Idle, Done:
 			r.Idle = append(r.Idle, conn)
@@ -163,16 +167,37 @@ func (r *rescue) judge(now time.Time) {
 	r.conns = nil
 }
 
+// unique leaves one descriptor of each connection: the first, as those that the
+// worker has marked come first. A worker has a second one for a moment when it
+// makes a net.Conn of a bare descriptor.
+func (r *rescue) unique() []fetched {
+	seen := make(map[uint64]bool, len(r.conns))
+	once := r.conns[:0]
+	for _, f := range r.conns {
+		var err error
+		if f.cookie, err = cookie(f.fd); err == nil && seen[f.cookie] {
+			unix.Close(f.fd)
+			continue
+		}
+		seen[f.cookie] = err == nil
+		once = append(once, f)
+	}
+	return once
+}
+
 // notOurs is an outgoing connection of the worker, say.
 const notOurs Verdict = -1
 
 func (r *rescue) judgment(f fetched) (Conn, Judgment) {
-	conn := Conn{FD: f.fd, Server: f.line.Server, Marked: f.line.State != Free}
+	conn := Conn{FD: f.fd, Server: f.line.Server, Marked: f.line.State != Free, Cookie: f.cookie}
 	conn.Local = localAddress(f.fd)
-	if !conn.Marked && !r.listens(conn.Local) {
+	switch {
+	case conn.Marked || has(r.options.Listen, conn.Local):
+	case has(r.options.Others, conn.Local):
+		return conn, Judgment{Verdict: Close}
+	default:
 		return conn, Judgment{Verdict: notOurs}
 	}
-	conn.Cookie, _ = cookie(f.fd)
 	counters, err := Inspect(f.fd)
 	if err != nil && f.line.State != Sent {
 		return conn, Judgment{Verdict: Close}
@@ -181,6 +206,7 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	if j.Verdict == Leave {
 		f.line.State = HTTP1
 		conn.Clean = Classify(f.line, counters).Verdict == Idle
+		conn.Kind = f.line.Kind
 	}
 	if j.Skip > 0 && !discard(f.fd, j.Skip) {
 		j.Verdict = Ended
@@ -188,12 +214,14 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	if r.options.NoIdle && (j.Verdict == Idle || j.Verdict == Done) {
 		j.Verdict = Ended
 	}
+	conn.Quiet = counters.Quiet
 	conn.RX, conn.TX = counters.Consumed+j.Skip, counters.Written
 	return conn, j
 }
 
-func (r *rescue) listens(local netip.AddrPort) bool {
-	for _, l := range r.options.Listen {
+// has reports whether one of the listening addresses is that of a connection.
+func has(listen []netip.AddrPort, local netip.AddrPort) bool {
+	for _, l := range listen {
 		if l.Port() == local.Port() && (l.Addr().IsUnspecified() || l.Addr().Unmap() == local.Addr()) {
 			return true
 		}

@@ -144,7 +144,7 @@ func TestWhatIsNotHTTP1EndsInOrder(t *testing.T) {
 	tcpFD, err := unix.FcntlInt(uintptr(descriptor(tcp)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	tcp.Close()
-	r := judge(t, Options{}, fetched{fd, Line{State: HTTP1}}, fetched{tcpFD, Line{State: Pinned}})
+	r := judge(t, Options{}, fetched{fd: fd, Line{State: HTTP1}}, fetched{tcpFD, line: Line{State: Pinned}})
 	if r.Counts != (Counts{Closed: 2}) {
 		t.Errorf("%+v", r.Counts)
 	}
