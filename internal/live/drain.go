@@ -263,20 +263,22 @@ func (t *Table) settle(it *handover.Item, err error) {
 
 // ended is told when net/http has closed a connection.
 func (t *Table) ended(c *conn, was phase) {
-	t.forget(c)
-	if t.drain.Load() == nil {
-		return
+	if t.drain.Load() != nil {
+		t.countClosed(whyClosed(c, was)) // before the drain can end
 	}
+	t.forget(c)
+}
+
+func whyClosed(c *conn, was phase) string {
 	switch {
 	case c.culled.Load():
-		t.countClosed(closedIdle)
+		return closedIdle
 	case was == active:
-		t.countClosed(closedAnswered)
+		return closedAnswered
 	case was.between():
-		t.countClosed(closedPeer)
-	default:
-		t.countClosed(closedPinned)
+		return closedPeer
 	}
+	return closedPinned
 }
 
 func (t *Table) countClosed(why string) {

@@ -237,6 +237,7 @@ func TestPlainDrainLosesNothing(t *testing.T) {
 	if got := response(t, bufio.NewReader(c)); body(got) != "1/b" {
 		t.Fatal(got)
 	}
+	await(t, "draining", func() bool { return one.drain.Load() != nil })
 	io.WriteString(half, "TP/1.1\r\nHost: x\r\n\r\n")
 	if got := response(t, bufio.NewReader(half)); body(got) != "1/b" || !got.Close {
 		t.Fatal(got)
