@@ -174,6 +174,9 @@ func explain(err error) error {
 		for _, prefix := range []string{"can't start child: ", "can't start process " + os.Args[0] + ": ", "fork/exec: "} {
 			text = strings.TrimPrefix(text, prefix)
 		}
+		if strings.Contains(os.Args[0], "go-build") {
+			text += " (go run removes the binary that it has built: build it to a path that stays)"
+		}
 		return fmt.Errorf("can't start %s: %s", os.Args[0], text)
 	}
 	e := &exitError{exit: m[2]}

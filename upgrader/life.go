@@ -109,8 +109,9 @@ func (l *life) ended() bool { return l.u.closed.Load() }
 
 // served is when Ready has made this generation the one that acts.
 func (l *life) served() {
-	if l.phase != starting {
-		return // it was stopped meanwhile
+	if l.phase != starting { // it was stopped meanwhile
+		l.u.succession.leave()
+		return
 	}
 	l.phase = serving
 	l.pred = true
@@ -445,7 +446,9 @@ func (l *life) stop(r control.StopRequest, signal string) {
 }
 
 func (u *Upgrader) stopNow(l *life) {
-	u.succession.leave()
+	if u.acts.Load() { // else whoever acts goes on
+		u.succession.leave()
+	}
 	if l.pause != nil {
 		l.pause.Stop()
 	}

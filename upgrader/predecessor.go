@@ -182,6 +182,11 @@ func (p *predecessor) hear(m message) {
 // it, and this generation takes over.
 func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 	step("before ready")
+	select {
+	case <-p.u.Exit(): // later it is a stop of the service: others may take us for it
+		return false, errors.New("stopped before it was this generation's turn")
+	default:
+	}
 	if err := send(p.link, ready); err != nil && !hasEnded(err) {
 		return false, fmt.Errorf("say ready to the generation before: %w", err)
 	}
@@ -190,8 +195,6 @@ func (p *predecessor) awaitGo(ready message) (took bool, err error) {
 	case m := <-p.goes:
 		p.committed(m)
 		return false, nil
-	case <-p.u.Exit():
-		return false, errors.New("stopped before it was this generation's turn")
 	case <-p.ended:
 	}
 	select {

@@ -72,7 +72,7 @@ func impersonateService() error {
 	if err != nil {
 		return err
 	}
-	generation = u.Generation()
+	generation, stepping = u.Generation(), u
 	switch s.Misbehave {
 	case "exit after New":
 		os.Exit(8)
@@ -86,12 +86,19 @@ func impersonateService() error {
 	return serveLines(u, s)
 }
 
+// stepping is this process's Upgrader, once New has returned.
+var stepping *Upgrader
+
 func takeStep(what string) {
 	switch what {
 	case "kill":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "stop":
 		stopSelf()
+	case "term self":
+		p, _ := os.FindProcess(os.Getpid())
+		p.Signal(syscall.SIGTERM)
+		<-stepping.Exit()
 	case "term": // the generation that the PID file names
 		s, _ := readSettings(os.Getenv(envSettings))
 		if pid, err := pidfile.Read(s.PIDFile); err == nil {

@@ -228,6 +228,40 @@ func TestStopDuringAnUpgrade(t *testing.T) {
 	}
 }
 
+// A stop while the generation before still drains: that one ends first, within
+// the stop timeout, though its own would have been longer.
+func TestStopDuringADrain(t *testing.T) {
+	for _, end := range []string{"drained", "stop timeout", "hangs"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			set := settings{KillTimeout: 60000, Stop: 60000}
+			if end != "drained" {
+				set.Stop = 100
+			}
+			if end == "hangs" {
+				set.Misbehave = "deaf"
+			}
+			s := newService(t, set).start()
+			n, addr := s.addr(0)
+			held := s.hold(n, addr)
+			s.change(func(set *settings) { set.Misbehave = "" })
+			s.mustUpgrade()
+			second := s.who(n, addr).pid
+			syscall.Kill(second, syscall.SIGTERM)
+			s.await("STOPPING=1", func(m said) bool { return m.msg.Has("STOPPING") })
+			if end == "drained" {
+				time.Sleep(50 * time.Millisecond) // too short to fail wrongly
+				if len(s.processes()) != 2 {
+					t.Error("the successor ended before its predecessor")
+				}
+				held.Close()
+			}
+			s.cmd.Wait()
+			s.gone()
+		})
+	}
+}
+
 // gone waits until no process of the service is left, and checks what it leaves.
 func (s *service) gone() {
 	s.t.Helper()
@@ -239,4 +273,27 @@ func (s *service) gone() {
 			s.t.Errorf("%s was left behind", path)
 		}
 	}
+}
+
+// A candidate that is told to end is a failed upgrade, and no end of the service:
+// what belongs to the service stays.
+func TestStoppedCandidateIsNoEnd(t *testing.T) {
+	s := newService(t, settings{Step: "before ready", StepDo: "term self", StepGen: 2}).start()
+	n, addr := s.addr(0)
+	first := s.who(n, addr)
+	if o := s.upgrade(); o.Result != control.Failed {
+		t.Fatalf("%+v", o)
+	}
+	if a := s.who(n, addr); a != first || s.pidInFile() != first.pid || !exists(s.control) {
+		t.Fatalf("%+v answers, was %+v; pid file %d; control socket there: %v", a, first, s.pidInFile(), exists(s.control))
+	}
+	s.mu.Lock()
+	for _, m := range s.said {
+		if m.msg.Has("STOPPING") {
+			t.Errorf("the manager was told %v", m)
+		}
+	}
+	s.mu.Unlock()
+	s.change(func(set *settings) { set.Step = "" })
+	s.mustUpgrade()
 }

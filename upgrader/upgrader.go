@@ -240,13 +240,18 @@ func (u *Upgrader) request(ctx context.Context, r control.UpgradeRequest) contro
 func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{}, "") }) }
 
 // Close is to be the last call of a generation, when everything is served. After
-// a stop the PID file, the control socket and the paths of unix sockets are
-// removed, unless they are another's by now.
+// a stop it waits for the end of a predecessor that still drains, which must come
+// within the same timeout; then the PID file, the control socket and the paths of
+// unix sockets are removed, unless they are another's by now.
 func (u *Upgrader) Close() error {
 	u.closeOnce.Do(func() {
 		last := false
+		u.ask(func(l *life) { last = l.phase == stopping && u.acts.Load() })
+		if last {
+			u.outlivePredecessor()
+		}
 		u.ask(func(l *life) {
-			if last = l.phase == stopping; last {
+			if last {
 				u.succession.record(l.history, true)
 			}
 			u.closed.Store(true)
@@ -260,6 +265,27 @@ func (u *Upgrader) Close() error {
 		u.closeErr = errors.Join(errs...)
 	})
 	return u.closeErr
+}
+
+// outlivePredecessor makes the process that acts the last one of a stopped
+// service. Its predecessor is its parent, and would hide its end from the service
+// manager; and nobody else ends a predecessor that hangs.
+func (u *Upgrader) outlivePredecessor() {
+	done := u.succession.predecessorDone()
+	d := u.Drain()
+	if d == nil {
+		return
+	}
+	select {
+	case <-done:
+		return
+	case <-d.Expired:
+	}
+	u.succession.hurry()
+	select {
+	case <-done:
+	case <-time.After(2 * killGrace):
+	}
 }
 
 // Generation is the number of this generation, from 1.
@@ -286,6 +312,13 @@ func (u *Upgrader) connectionsFrom(l *link.Conn) {
 // names by number. It is to be called once, as early as they are known and
 // before memory is filled: the vault is a copy of the process.
 func (u *Upgrader) Vault(servers []string) *vault.Table { return u.succession.startVault(servers) }
+
+// Listening tells the keeper where the servers of Vault, by number, accept
+// connections, and where else this process does. It is to be called when all of
+// that is known, before Ready.
+func (u *Upgrader) Listening(servers [][]net.Addr, others []net.Addr) {
+	u.succession.listening(servers, others)
+}
 
 // Event tells those who watch the service that something happened. Generation
 // and PID are this one's if they are zero. It doesn't block.
