@@ -93,6 +93,10 @@ func (s *Server) onDrain(ctx context.Context) {
 // maxNamed is how many of those that hold up a drain are named.
 const maxNamed = 16
 
+// keeperKills is how long a keeper may take to end this process at its timeout:
+// then what is left of its requests is answered, while here it could only be cut.
+const keeperKills = 2 * time.Second
+
 // expire is what happens at the kill timeout.
 func (s *Server) expire(d *upgrader.Drain) {
 	left := s.holdouts()
@@ -106,6 +110,10 @@ func (s *Server) expire(d *upgrader.Drain) {
 	name := "kill"
 	if d.Reason == upgrader.Stopped {
 		name = "stop"
+	}
+	if s.rescued != nil {
+		s.log.Warnf("%s timeout: the keeper sees to %s", name, plural(len(left), "connection"))
+		time.Sleep(keeperKills)
 	}
 	s.log.Warnf("%s timeout, exit now: %s cut", name, plural(len(left), "connection"))
 	for _, r := range s.runners {

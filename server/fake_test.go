@@ -142,6 +142,7 @@ func (f *fakeGeneration) OnStatus(fn func(*control.Generation)) { f.status = fn 
 func (f *fakeGeneration) Predecessors() <-chan *link.Conn       { return f.from }
 func (f *fakeGeneration) Event(control.Event)                   {}
 func (f *fakeGeneration) Vault([]string) *vault.Table           { return nil }
+func (f *fakeGeneration) Listening([][]net.Addr, []net.Addr)    {}
 
 // rig is a server under test.
 type rig struct {

@@ -25,6 +25,7 @@ type generation interface {
 	Predecessors() <-chan *link.Conn
 	Event(control.Event)
 	Vault(servers []string) *vault.Table
+	Listening(servers [][]net.Addr, others []net.Addr)
 }
 
 // runner is a Service at work.

@@ -1,5 +1,11 @@
 package server
 
+import (
+	"net"
+
+	"github.com/tablecloth-go/tablecloth/internal/gate"
+)
+
 // openVault lets connections of HTTP/1 without TLS outlive this process, if
 // there is a keeper who rescues them.
 func (s *Server) openVault() {
@@ -21,4 +27,31 @@ func (s *Server) openVault() {
 	for i, h := range rescued {
 		h.ledger = ledger{t, uint32(i)}
 	}
+	s.rescued = rescued
+}
+
+// tellListening lets the keeper know what was accepted, and isn't in the table:
+// not yet, or because it can't be rescued.
+func (s *Server) tellListening(bound map[runner][]net.Listener) {
+	if s.rescued == nil {
+		return
+	}
+	servers := make([][]net.Addr, len(s.rescued))
+	var others []net.Addr
+	for i, h := range s.rescued {
+		for _, ln := range bound[h] {
+			if _, ours := ln.(*gate.Listener); ours {
+				servers[i] = append(servers[i], ln.Addr())
+			} else {
+				others = append(others, ln.Addr())
+			}
+		}
+		delete(bound, h)
+	}
+	for _, lns := range bound {
+		for _, ln := range lns {
+			others = append(others, ln.Addr())
+		}
+	}
+	s.gen.Listening(servers, others)
 }

@@ -27,6 +27,7 @@ type Server struct {
 	names   []string
 	runners []runner
 	addrs   map[string]net.Addr
+	rescued []*httpRunner // whose connections are in the vault; nil: there is none
 
 	started atomic.Bool
 	starts  []*starting
@@ -125,6 +126,7 @@ func (s *Server) attach(gen generation, services []*Service) error {
 	s.gen = gen
 	s.openVault()
 	var bound []net.Listener
+	whose := make(map[runner][]net.Listener)
 	for i, svc := range services {
 		lns, err := s.listen(svc)
 		bound = append(bound, lns...)
@@ -136,7 +138,9 @@ func (s *Server) attach(gen generation, services []*Service) error {
 		}
 		s.addrs[svc.Name] = lns[0].Addr()
 		s.runners[i].bind(lns)
+		whose[s.runners[i]] = lns
 	}
+	s.tellListening(whose)
 	gen.OnStatus(s.status)
 	return nil
 }

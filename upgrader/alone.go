@@ -5,6 +5,7 @@ package upgrader
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -129,6 +130,8 @@ func (a *alone) openPIDFile() error {
 
 // startVault: nobody would outlive this process.
 func (a *alone) startVault([]string) *vault.Table { return nil }
+
+func (a *alone) listening([][]net.Addr, []net.Addr) {}
 
 func (a *alone) foreignListener(network, addr string) gate.Socket {
 	if !a.foreign {

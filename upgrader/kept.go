@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -177,6 +178,24 @@ func (k *underKeeper) startVault(servers []string) *vault.Table {
 		return nil
 	}
 	return h.Table
+}
+
+// listening tells the keeper where what is in the vault was accepted.
+func (k *underKeeper) listening(servers [][]net.Addr, others []net.Addr) {
+	m := &kept.Listening{Others: tcpAddresses(others)}
+	for _, s := range servers {
+		m.Servers = append(m.Servers, tcpAddresses(s))
+	}
+	k.conn.Send(m)
+}
+
+func tcpAddresses(all []net.Addr) (texts []string) {
+	for _, a := range all {
+		if a, ok := a.(*net.TCPAddr); ok {
+			texts = append(texts, a.AddrPort().String())
+		}
+	}
+	return texts
 }
 
 func (k *underKeeper) foreignListener(string, string) gate.Socket { return nil }

@@ -2,6 +2,7 @@ package upgrader
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
@@ -19,6 +20,7 @@ type succession interface {
 	// startVault lets connections outlive this process; nil: they don't. It is
 	// called once.
 	startVault(servers []string) *vault.Table
+	listening(servers [][]net.Addr, others []net.Addr)
 	// trouble tells the predecessor why this process will probably fail.
 	trouble(error)
 	// announce says that this generation is ready, and returns when it acts for
@@ -97,6 +99,7 @@ type none struct{}
 
 func (none) foreignListener(string, string) gate.Socket { return nil }
 func (none) startVault([]string) *vault.Table           { return nil }
+func (none) listening([][]net.Addr, []net.Addr)         {}
 func (none) trouble(error)                              {}
 func (none) announce() error                            { return nil }
 func (none) attempt(context.Context, launch) attempted {

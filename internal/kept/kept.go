@@ -16,6 +16,7 @@
 //	Ready             →                    the worker could serve
 //	                  ←         Go         all new workers are ready: this generation acts for the service now
 //	Vault             →                    before Ready, if Welcome says that it is wanted
+//	Listening         →                    after Vault, before Ready
 //	Status            →                    at most once a second, when something changed
 //	Crash             →                    the worker isn't to be trusted any more, but lives
 //	Leave             →                    somebody told this process alone to end: a successor, please
@@ -113,6 +114,13 @@ type Vault struct {
 	Servers []string `json:"servers,omitempty"` // by the numbers that the table has for them
 }
 
+// Listening tells where the vault's servers accept connections, so that one is
+// known which was accepted a moment before its worker died: "IP:port" each.
+type Listening struct {
+	Servers [][]string `json:"servers,omitempty"` // by their numbers
+	Others  []string   `json:"others,omitempty"`  // connections from there are not in the table: they end
+}
+
 // Event is for those who watch the service. The keeper fills in its number, and
 // service, generation and PID where they are zero.
 type Event struct {
@@ -177,6 +185,7 @@ func (*Upgrade) kind() string   { return "upgrade" }
 func (*Stop) kind() string      { return "stop" }
 func (*Status) kind() string    { return "status" }
 func (*Vault) kind() string     { return "vault" }
+func (*Listening) kind() string { return "listening" }
 func (*Event) kind() string     { return "event" }
 func (*Welcome) kind() string   { return "welcome" }
 func (*Go) kind() string        { return "go" }
@@ -188,7 +197,7 @@ func (u *Unknown) kind() string { return u.Kind }
 // empty returns an empty message of a kind.
 func empty(kind string) Message {
 	for _, m := range []Message{
-		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Vault{}, &Event{},
+		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Vault{}, &Listening{}, &Event{},
 		&Welcome{}, &Go{}, &Drain{}, &Outcome{}, &Peer{},
 	} {
 		if m.kind() == kind {

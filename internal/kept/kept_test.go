@@ -18,6 +18,8 @@ var samples = []Message{
 	&Upgrade{control.UpgradeRequest{ID: "x", Trigger: "SIGHUP", Now: true}},
 	&Stop{Now: true},
 	&Status{Text: "fine", Conns: &control.Conns{Open: 3}},
+	&Vault{PID: 5, Servers: []string{"web"}},
+	&Listening{Servers: [][]string{{"127.0.0.1:80"}, nil}, Others: []string{"[::]:443"}},
 	&Event{control.Event{Kind: control.EventHandover, Counts: map[string]int{"moved": 1}}},
 	&Welcome{Version: 1, Service: "web", Generation: 2, Worker: 1, Workers: 4, KillTimeout: time.Second},
 	&Go{},

@@ -144,7 +144,7 @@ func TestWhatIsNotHTTP1EndsInOrder(t *testing.T) {
 	tcpFD, err := unix.FcntlInt(uintptr(descriptor(tcp)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	tcp.Close()
-	r := judge(t, Options{}, fetched{fd: fd, Line{State: HTTP1}}, fetched{tcpFD, line: Line{State: Pinned}})
+	r := judge(t, Options{}, fetched{fd: fd, line: Line{State: HTTP1}}, fetched{fd: tcpFD, line: Line{State: Pinned}})
 	if r.Counts != (Counts{Closed: 2}) {
 		t.Errorf("%+v", r.Counts)
 	}
@@ -162,7 +162,7 @@ func TestSentIsLeftAlone(t *testing.T) {
 	peer, ours := pair(t)
 	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
-	r := judge(t, Options{}, fetched{fd, Line{State: Sent}})
+	r := judge(t, Options{}, fetched{fd: fd, line: Line{State: Sent}})
 	if len(r.Sent) != 1 || !r.Sent[0].Clean || len(r.endings) != 0 || r.Counts != (Counts{Sent: 1}) {
 		t.Fatalf("%+v", r)
 	}
@@ -183,7 +183,7 @@ func TestUnreadRestOfARequestIsSkipped(t *testing.T) {
 	waitUnread(t, fd, 10)
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
-	r := judge(t, Options{}, fetched{dup, Line{State: HTTP1, Running: true, End: 6, ReqEnd: 9}})
+	r := judge(t, Options{}, fetched{fd: dup, line: Line{State: HTTP1, Running: true, End: 6, ReqEnd: 9}})
 	if len(r.Idle) != 1 || r.Idle[0].RX != 9 || r.Idle[0].TX != 6 {
 		t.Fatalf("%+v", r)
 	}
@@ -212,7 +212,7 @@ func TestNobodyTakesIdleConnections(t *testing.T) {
 	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	ours.Close()
-	r := judge(t, Options{NoIdle: true}, fetched{fd, Line{State: HTTP1}})
+	r := judge(t, Options{NoIdle: true}, fetched{fd: fd, line: Line{State: HTTP1}})
 	settled := settle(r.endings)
 	if got, err := io.ReadAll(peer); len(got) > 0 || err != nil || r.Counts != (Counts{Ended: 1}) {
 		t.Errorf("%q, %v, %+v", got, err, r.Counts)
