@@ -31,6 +31,11 @@ func run(m *testing.M) int {
 		return 0
 	case roleInside:
 		os.Unsetenv(envRole)
+		flag.Parse()
+		// Most of the time is spent waiting for systemd, not computing.
+		if !given("test.parallel") {
+			flag.Set("test.parallel", "6")
+		}
 		return m.Run()
 	case roleService:
 		return serve()
@@ -44,6 +49,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return code
+}
+
+func given(name string) (yes bool) {
+	flag.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
 }
 
 // listsOnly reports whether no test is to be run.
