@@ -5,9 +5,8 @@
 // is that process's own PID; a parent-death signal must be set after a change of
 // user), and then becomes the program.
 //
-// Importing the package is enough for an executable to be its own loader: what
-// matters happens in its init function, before main. It imports next to
-// nothing, so that it runs before the initialisation of almost everything else.
+// Importing the package is enough for an executable to be its own loader: see
+// package loader.
 package chain
 
 import (
@@ -17,10 +16,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-)
 
-// Name is the loader's os.Args[0].
-const Name = "tablecloth-loader"
+	"github.com/tablecloth-go/tablecloth/internal/chain/loader"
+)
 
 // Spec is what to start. Its descriptors stay the caller's.
 type Spec struct {
@@ -39,7 +37,7 @@ type Spec struct {
 	Umask     int // -1: this process's
 	Limits    []Limit
 	DeathSig  syscall.Signal // when the thread that called Start ends; 0: none
-	ListenPID bool           // set LISTEN_PID
+	ListenPID bool           // set LISTEN_PID, which must not be in Env
 }
 
 // Limit is a resource limit (setrlimit(2)).
@@ -107,7 +105,7 @@ func Start(s Spec) (*Child, error) {
 	}
 	pidfd := -1
 	pid, err := syscall.ForkExec("/proc/self/exe", s.encode(report, pinned), &syscall.ProcAttr{
-		Env:   s.Env,
+		Env:   append(s.Env[:len(s.Env):len(s.Env)], loader.Env+"=1"),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
@@ -120,7 +118,7 @@ func Start(s Spec) (*Child, error) {
 
 // encode makes the loader's arguments: settings, then "--", then the program's.
 func (s *Spec) encode(report, pinned int) []string {
-	args := []string{Name, fmt.Sprintf("report=%d", report), fmt.Sprintf("pinned=%d", pinned),
+	args := []string{loader.Name, fmt.Sprintf("report=%d", report), fmt.Sprintf("pinned=%d", pinned),
 		"path=" + s.Path, fmt.Sprintf("parent=%d", os.Getpid())}
 	add := func(key string, value any) { args = append(args, fmt.Sprintf("%s=%v", key, value)) }
 	for _, l := range s.Limits {

@@ -170,6 +170,11 @@ func TestWhoOnceSaidReadyMustSayItAgain(t *testing.T) {
 	s.ReadyTimeout = time.Second
 	b := keep(t, s)
 	b.serving()
+	for deadline := time.Now().Add(10 * time.Second); b.status().Generations[0].ReadyBy != "notify"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) { // it may be seen to listen first
+			t.Fatal("its own word isn't heard")
+		}
+	}
 	o := b.upgrade(control.UpgradeRequest{Args: []string{"serve", "silent"}})
 	if o.Result != control.TimedOut || !strings.Contains(o.Hint, "--ready") {
 		t.Errorf("%+v", o)

@@ -277,7 +277,11 @@ func (s *service) found(p *process, by string, confirmed bool) {
 
 // ready counts once: by whatever was first.
 func (s *service) ready(p *process, by string, confirmed bool) {
-	if s.procs[p.proc] != p || p.readyBy != "" {
+	if s.procs[p.proc] != p {
+		return
+	}
+	if p.readyBy != "" {
+		s.belated(p, by)
 		return
 	}
 	p.readyBy, p.confirmed = by, confirmed
@@ -288,6 +292,18 @@ func (s *service) ready(p *process, by string, confirmed bool) {
 		}
 	}
 	s.feed(event{kind: evReady, proc: p.proc})
+}
+
+// belated is a process's own word after it had been taken for ready: then its
+// successors will have one too.
+func (s *service) belated(p *process, by string) {
+	if by != "notify" && by != "library" {
+		return
+	}
+	p.readyBy, p.confirmed = by, true
+	if p.generation == s.current {
+		s.spoke = true
+	}
 }
 
 // settled ends the probing.

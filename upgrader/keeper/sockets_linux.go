@@ -189,9 +189,16 @@ func explainBind(a address, err error) error {
 	return fmt.Errorf("listen %s: %w", a.key(), err)
 }
 
-// holders finds the processes that have the socket of a, as far as we can see,
-// but for those that are just ending: they have lost their memory by then, and
-// with it their command line and environment, before they close it.
+// ending reports whether a process has ended, or has begun to: it has lost its
+// memory then, and with it its command line and environment, but perhaps not its
+// descriptors yet.
+func ending(pid int) bool {
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return len(line) == 0
+}
+
+// holders finds the processes that have the socket of a, as far as we can see, and
+// that will have it for a while.
 func holders(a address) []int {
 	var inodes []uint64
 	if strings.HasPrefix(a.network, "unix") {
@@ -210,7 +217,7 @@ func holders(a address) []int {
 			if has, _ := proc.HasSocket(pid, inode); !has {
 				continue
 			}
-			if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); len(line) > 0 {
+			if !ending(pid) {
 				out = append(out, pid)
 			}
 		}
@@ -222,7 +229,7 @@ func holders(a address) []int {
 // be dead then: it would have it too.
 func orphans(pids []int) bool {
 	for _, pid := range pids {
-		if !marked(pid) {
+		if !marked(pid) && !ending(pid) {
 			return false
 		}
 	}
