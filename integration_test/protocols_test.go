@@ -131,7 +131,9 @@ func (c *poster) request(method, path string, body []byte) {
 		c.t.Error(err)
 		return
 	}
-	req.GetBody = nil // no second try
+	if c.proto == "HTTP/1.1" {
+		req.GetBody = nil // no second try; in HTTP/2 a GOAWAY tells what was not processed
+	}
 	resp, err := c.tr.RoundTrip(req)
 	if err != nil {
 		c.t.Errorf("%s %s: %v", method, path, err)
