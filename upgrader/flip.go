@@ -174,7 +174,7 @@ func explain(err error) error {
 		for _, prefix := range []string{"can't start child: ", "can't start process " + os.Args[0] + ": ", "fork/exec: "} {
 			text = strings.TrimPrefix(text, prefix)
 		}
-		if strings.Contains(os.Args[0], "go-build") {
+		if _, err := os.Stat(os.Args[0]); os.IsNotExist(err) && strings.Contains(os.Args[0], "go-build") {
 			text += " (go run removes the binary that it has built: build it to a path that stays)"
 		}
 		return fmt.Errorf("can't start %s: %s", os.Args[0], text)
