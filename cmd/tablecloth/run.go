@@ -97,7 +97,7 @@ func (o *runOptions) flags(f *pflag.FlagSet) {
 	f.StringArrayVarP(&s.Listen, "listen", "l", nil, "bind and hold a socket: [NAME=]`ADDR`; repeatable")
 	f.StringVar(&s.Name, "name", "", "the service's `name` (default PROGRAM's base name)")
 	f.IntVarP(&s.Workers, "workers", "n", 1, "processes that share the sockets")
-	f.StringVar(&s.Ready, "ready", keeper.DefaultReady, "how readiness is known: auto, notify, listen, fd=N or delay=`D`")
+	f.StringVar(&s.Ready, "ready", keeper.DefaultReady, "how readiness is known: `MODE` is auto, notify, listen, fd=N or delay=TIME")
 	f.DurationVar(&s.ReadyTimeout, "ready-timeout", keeper.DefaultReadyTimeout, "kill a new generation that isn't ready by then")
 	f.DurationVar(&s.KillTimeout, "kill-timeout", keeper.DefaultKillTimeout, "kill a replaced generation that hasn't ended by then")
 	f.DurationVar(&s.StopTimeout, "stop-timeout", keeper.DefaultStopTimeout, "kill what hasn't ended by then at a stop")

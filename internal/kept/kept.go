@@ -28,7 +28,9 @@
 // A worker accepts connections between Go and Drain only. Go may never come:
 // then the process is killed. After Crash and Leave the worker goes on answering
 // what it is asked, until Drain comes, which is when its successor has got its
-// Go; if no successor gets ready, it comes never. A second Drain may follow with
+// Go; if no successor gets ready, it comes never. Where one worker is replaced by
+// another, both get a Peer: the new one before its Go, the old one before its
+// Drain. Outcome comes before the Drain that the upgrade brings. A second Drain may follow with
 // another reason or an earlier end: a stop during a drain.
 //
 // At a stop and after a replacement, Drain takes the place of the stop signal;

@@ -14,6 +14,7 @@ const (
 	tailLines = 200
 	tailBytes = 64 << 10
 	lineBytes = 4 << 10
+	lastWords = 20 * time.Millisecond // a successor waits for them
 	pipeBytes = 1 << 20
 )
 
@@ -169,7 +170,7 @@ func (t *tail) lines() []string {
 // finish returns the last lines of a process that is dead. It waits until what is
 // in the pipe has been read, but not for descendants that still write.
 func (t *tail) finish() []string {
-	deadline := time.NewTimer(100 * time.Millisecond)
+	deadline := time.NewTimer(lastWords)
 	defer deadline.Stop()
 	for _, s := range t.pipes {
 		select {
