@@ -166,12 +166,13 @@ func (k *underKeeper) startVault(servers []string) *vault.Table {
 		return nil
 	}
 	h, err := vault.Start()
-	defer h.Close()
 	if err != nil {
 		k.u.log.WithError(err).Warn("rescue: off: connections won't outlive this process")
 		k.conn.Send(&kept.Vault{PID: h.PID, Error: err.Error()})
+		h.Close()
 		return nil
 	}
+	defer h.Close()
 	said := kept.Vault{PID: h.PID, Servers: servers}
 	if err := k.conn.Send(&said, int(h.Sock.Fd()), int(h.Memory.Fd())); err != nil {
 		k.u.log.WithError(err).Warn("rescue: off: the keeper doesn't hear")
