@@ -88,16 +88,6 @@ func decodeAnswer(b []byte) (answer, error) {
 	return a, d.done("answer")
 }
 
-// nobody reports whether whoever passes connections on has lost everybody.
-func (a answer) nobody() bool {
-	for _, r := range a.refused {
-		if r.code == codeNobody {
-			return true
-		}
-	}
-	return a.all == codeNobody
-}
-
 // incoming is what a receiver knows between two messages.
 type incoming struct {
 	next  uint32 // sequence number of the next batch

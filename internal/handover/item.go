@@ -55,9 +55,6 @@ var (
 	// ErrRefused means that the receiver would not have it, for a reason of
 	// its own.
 	ErrRefused = errors.New("receiver refused it")
-	// ErrNobody means that the receiver passes connections on, and those for
-	// whom they were are dead.
-	ErrNobody = errors.New("nobody is left to take it")
 	// ErrClosed means that the sender was closed before the connection was
 	// sent.
 	ErrClosed = errors.New("handover is over")

@@ -177,9 +177,6 @@ func (s *Sender) hear(m link.Message) error {
 		if err != nil {
 			return err
 		}
-		if a.nobody() {
-			s.fail(ErrNobody) // but what is in flight may have arrived: go on listening
-		}
 		s.settle(b, a)
 		return nil
 	case kindAbort:

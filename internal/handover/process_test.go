@@ -186,37 +186,6 @@ func (r *receiving) ctx() context.Context {
 	return ctx
 }
 
-// through makes everything pass through a relay, to several receivers, one of
-// which is r's.
-func (r *receiving) through(others ...*receiving) <-chan Received {
-	r.t.Helper()
-	workers := []*Sender{r.sender}
-	for _, o := range others {
-		workers = append(workers, o.sender)
-	}
-	for _, s := range workers {
-		if err := s.Takes(r.ctx(), "web"); err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	a, b := linkPair(r.t)
-	done := make(chan Received, 1)
-	go func() {
-		orphan := func(it *Item) { r.t.Error("an orphan") }
-		got, err := NewRelay(quiet, orphan, workers...).Run(r.t.Context(), b, nil)
-		if err != nil && err != io.ErrUnexpectedEOF {
-			r.t.Error(err)
-		}
-		done <- got
-	}()
-	r.sender = NewSender(a, SenderConfig{Dead: make(chan struct{}), Log: quiet})
-	r.t.Cleanup(func() { workers[0].Close(context.Background()) })
-	if err := r.sender.Takes(r.ctx(), "web"); err != nil {
-		r.t.Fatal(err)
-	}
-	return done
-}
-
 func linkPair(t *testing.T) (a, b *link.Conn) {
 	t.Helper()
 	a, theirs, err := link.Pair()
@@ -509,33 +478,5 @@ func TestSenderDies(t *testing.T) {
 	buf := make([]byte, 100)
 	if n, err := unix.Read(fds[1], buf); string(buf[:n]) != "adopted " {
 		t.Fatal(n, err)
-	}
-}
-
-// A relay deals connections out, and answers as its workers do.
-func TestRelay(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		modes []string
-		moved func(int) bool
-	}{
-		{"two workers", []string{"receives", "receives"}, func(n int) bool { return n == 600 }},
-		{"one dies", []string{"receives", "dies before its answer"}, func(n int) bool { return n == 600 }},
-		{"one refuses", []string{"receives", "refuses every other"}, func(n int) bool { return n >= 300 && n < 600 }},
-		{"all die", []string{"dies before its answer", "dies before it reads"}, func(n int) bool { return n == 0 }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			r := start(t, c.modes[0])
-			done := r.through(start(t, c.modes[1]))
-			r.put(600)
-			if moved, back := r.outcome(); !c.moved(moved) || moved+back != 600 {
-				t.Fatal(moved, back)
-			}
-			n, err := r.sender.Close(r.ctx())
-			if got := <-done; got.Adopted != n {
-				t.Fatal(got, n, err)
-			}
-		})
 	}
 }

@@ -65,7 +65,6 @@ const (
 	codeNoRoom   code = 1
 	codeNoServer code = 2
 	codeRefused  code = 3
-	codeNobody   code = 4
 )
 
 func codeOf(err error) code {
@@ -74,8 +73,6 @@ func codeOf(err error) code {
 		return codeNoRoom
 	case errors.Is(err, ErrNoServer):
 		return codeNoServer
-	case errors.Is(err, ErrNobody):
-		return codeNobody
 	}
 	return codeRefused
 }
@@ -86,8 +83,6 @@ func (c code) err() error {
 		return ErrNoRoom
 	case codeNoServer:
 		return ErrNoServer
-	case codeNobody:
-		return ErrNobody
 	}
 	return ErrRefused
 }

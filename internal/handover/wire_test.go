@@ -162,7 +162,7 @@ func FuzzReceiver(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(answer{seq: 0, room: 7, refused: []refusal{{1, codeNoRoom}}}.append(nil))
 	f.Add(answer{seq: 1}.append(nil))
-	f.Add(answer{seq: 0, refused: []refusal{{0, codeNobody}}}.append(nil))
+	f.Add(answer{seq: 0, refused: []refusal{{0, codeNoRoom}}}.append(nil))
 	f.Add(appendAbort(nil, "no"))
 	f.Add(hello{lowest: 1, highest: 1}.append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
