@@ -21,6 +21,7 @@ func (s *service) died(p *process, e end) {
 	}
 	if p.line != nil {
 		p.line.Close()
+		p.line = nil
 	}
 	for _, st := range p.staged {
 		st.close(false)

@@ -92,6 +92,24 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 	}
 }
 
+// TestAWorkerThatDiesBeforeItsAnswer: who has asked for an upgrade needn't live to
+// see it.
+func TestAWorkerThatDiesBeforeItsAnswer(t *testing.T) {
+	t.Parallel()
+	b := keep(t, Service{Command: role(t, "library"), MaxDeaths: -1})
+	b.await(control.EventReady, 0)
+	for range 5 {
+		was, last := b.worker(), b.lastSeq()
+		syscall.Kill(was, syscall.SIGUSR2)
+		b.await(control.EventUpgrade, last)
+		syscall.Kill(was, syscall.SIGKILL)
+		b.await(control.EventUpgraded, last)
+		for b.worker() == was { // its death may be heard of a moment later
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // gone waits for the end of one process.
 func (b *bed) gone(pid int) {
 	b.t.Helper()
