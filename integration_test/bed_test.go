@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
@@ -253,23 +255,33 @@ func (b *bed) watch(pid int) {
 	go func() {
 		if h, err := proc.Open(pid); err == nil {
 			<-h.Done()
+			p.status, p.known = reap(h)
 			h.Close()
 		}
-		p.status, p.known = reap(pid)
 		close(p.ended)
 		b.news.Broadcast()
 	}()
 }
 
-// reap waits for a process that has ended, if nobody else does.
-func reap(pid int) (status syscall.WaitStatus, ours bool) {
+// reap waits for a process that has ended, if nobody else does. It must not be
+// known by its PID alone, which is another's once its parent has waited for it.
+func reap(h *proc.Handle) (status syscall.WaitStatus, ours bool) {
+	raw, err := h.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
 	for {
-		got, err := syscall.Wait4(pid, &status, 0, nil)
-		if got == pid {
-			return status, true
-		}
-		if err == syscall.ECHILD && !proc.Zombie(pid) {
-			return status, false
+		exists := false
+		raw.Control(func(fd uintptr) {
+			ours = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil
+			exists = unix.PidfdSendSignal(int(fd), 0, nil, 0) == nil
+		})
+		switch {
+		case ours: // and its PID its own until we have waited
+			_, err := syscall.Wait4(h.PID(), &status, 0, nil)
+			return status, err == nil
+		case !exists:
+			return 0, false
 		}
 		time.Sleep(time.Millisecond) // its parent waits for it, or ends
 	}
