@@ -77,7 +77,8 @@ type Upgrader struct {
 	inbox  chan func(*life)
 	over   chan struct{} // closed: the life's goroutine has ended
 	closed atomic.Bool
-	acts   atomic.Bool // Ready has returned, and no Drain has begun
+	acts   atomic.Bool // Ready has succeeded
+	wanted atomic.Bool // somebody has asked for Predecessors
 
 	readyOnce sync.Once
 	readyErr  error
@@ -173,6 +174,7 @@ func (u *Upgrader) ready() error {
 		return err
 	}
 	u.acts.Store(true)
+	u.refuseConnections()
 	close(u.served)
 	u.Event(control.Event{Kind: control.EventReady, Text: fmt.Sprintf("generation %d acts for the service", u.generation)})
 	u.ask((*life).served)
@@ -295,10 +297,20 @@ func (u *Upgrader) Generation() int { return u.generation }
 // Predecessors gives a link for each generation, or keeper, from which live
 // connections may come: one as soon as New has returned, more of them later. The
 // channel is never closed.
-func (u *Upgrader) Predecessors() <-chan *link.Conn { return u.sources }
+//
+// If nobody has asked for it when Ready returns, whoever wants to give a
+// connection is told at once that none is taken.
+func (u *Upgrader) Predecessors() <-chan *link.Conn {
+	u.wanted.Store(true)
+	return u.sources
+}
 
 // connectionsFrom adds to Predecessors.
 func (u *Upgrader) connectionsFrom(l *link.Conn) {
+	if u.acts.Load() && !u.wanted.Load() {
+		l.Close()
+		return
+	}
 	select {
 	case u.sources <- l:
 	default:
@@ -319,6 +331,18 @@ func (u *Upgrader) Vault(servers []string) *vault.Table { return u.succession.st
 // that is known, before Ready.
 func (u *Upgrader) Listening(servers [][]net.Addr, others []net.Addr) {
 	u.succession.listening(servers, others)
+}
+
+// refuseConnections closes the links that nobody has asked for.
+func (u *Upgrader) refuseConnections() {
+	for !u.wanted.Load() {
+		select {
+		case l := <-u.sources:
+			l.Close()
+		default:
+			return
+		}
+	}
 }
 
 // Event tells those who watch the service that something happened. Generation
