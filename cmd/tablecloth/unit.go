@@ -102,6 +102,7 @@ type unit struct {
 	Path          string // where such units lie
 	Made          string // by this command
 	Start, Reload string // command lines
+	Stop          string
 	StartTimeout  time.Duration
 	KillAfter     time.Duration
 	Sockets       []*socketUnit
@@ -225,6 +226,8 @@ func (u *unit) compose(program []string) error {
 	// It gives up before systemd does, and takes the upgrade back.
 	reload = append(reload, fmt.Sprintf("--timeout=%ds", int((u.StartTimeout-5*time.Second).Seconds())))
 	u.Reload = quoteUnit(self) + " " + strings.Join(reload, " ")
+	// It may find nothing to stop: after an end of the program's own.
+	u.Stop = fmt.Sprintf("-%s stop --timeout=%ds", quoteUnit(self), int((u.KillAfter - 3*time.Second).Seconds()))
 	return nil
 }
 

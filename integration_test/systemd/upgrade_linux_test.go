@@ -189,3 +189,40 @@ func (u *unit) stop() {
 		u.t.Errorf("after the stop there are files: %s", out)
 	}
 }
+
+// TestStopAfterUpgrade: systemd doesn't wait for the end of a main process which
+// was not its child when it became the main one. What is under way is answered
+// nevertheless, because ExecStop= waits.
+func TestStopAfterUpgrade(t *testing.T) {
+	inBed(t)
+	for _, without := range []bool{false, true} {
+		// Not in parallel: systemd looks at whose child the process is once more
+		// when it is reloaded.
+		t.Run(fmt.Sprintf("without ExecStop=%v", without), func(t *testing.T) {
+			lines := ""
+			if without {
+				lines = "ExecStop=\n"
+			}
+			u := kinds[0].load(t, lines)
+			u.start()
+			old := u.mainPID()
+			u.systemctl("reload", u.name)
+			awaitEnd(t, old)
+			long := u.begin(stopTimeout / 3)
+			u.systemctl("stop", u.name)
+			body, err := long.rest()
+			if complete := err == nil && body == "complete"; complete == without {
+				t.Errorf("a request under way: %q, %v", body, err)
+			}
+		})
+	}
+}
+
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); syscall.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d has not ended", pid)
+		}
+	}
+}
