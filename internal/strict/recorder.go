@@ -11,6 +11,7 @@ type recorder struct {
 	start time.Time
 	width time.Duration
 	tell  func(Failure) // may be nil
+	hear  func(Answer)  // may be nil
 
 	mu      sync.Mutex
 	r       Report
@@ -27,6 +28,7 @@ func newRecorder(l Load) *recorder {
 		start:   now,
 		width:   l.Bucket,
 		tell:    l.OnFailure,
+		hear:    l.OnAnswer,
 		current: new(Histogram),
 		waiting: map[int]chan struct{}{},
 		r: Report{
@@ -108,6 +110,9 @@ func (rec *recorder) answered(k Kind, a *answer, moved bool, took time.Duration)
 	rec.all.Add(took)
 	rec.current.Add(took)
 	rec.seen(a, since)
+	if rec.hear != nil {
+		rec.hear(Answer{since, took, k, a.generation, a.pid})
+	}
 	rec.count(k, func(c *Count) {
 		c.OK++
 		if moved {

@@ -40,6 +40,15 @@ type Seen struct {
 	PID     int           `json:"pid"` // of the last answer; 0: it didn't tell
 }
 
+// Answer is one good answer.
+type Answer struct {
+	At         time.Duration // from the start of the load
+	Took       time.Duration // see Report.Latency
+	Kind       Kind
+	Generation int
+	PID        int // 0: it didn't tell
+}
+
 // Failure is one failed request.
 type Failure struct {
 	At     time.Duration `json:"at_ns"` // from the start of the load

@@ -101,6 +101,8 @@ type Load struct {
 	// OnFailure is told of each failed request, from the client's goroutine and
 	// under a lock: it must neither block nor call Running's methods.
 	OnFailure func(Failure)
+	// OnAnswer is told of each good answer, in the same way.
+	OnAnswer func(Answer)
 }
 
 // Run loads the service until ctx is done and what was then in flight has been

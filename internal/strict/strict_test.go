@@ -90,8 +90,17 @@ func TestAFaultlessServer(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(deadline(t))
 			ln := serve(t, network, addr, counting(strict.Handler(3), 50, cancel))
-			r := strict.Load{Network: network, Addr: ln.Addr().String(), Groups: everyKind(), Seed: 1}.Run(ctx)
+			heard := int64(0)
+			r := strict.Load{Network: network, Addr: ln.Addr().String(), Groups: everyKind(), Seed: 1, OnAnswer: func(a strict.Answer) {
+				heard++
+				if a.Generation != 3 || a.PID != os.Getpid() || a.Kind == "" || a.At <= 0 {
+					t.Errorf("%+v", a)
+				}
+			}}.Run(ctx)
 			balanced(t, r)
+			if heard != r.Total.OK {
+				t.Errorf("told of %d answers of %d", heard, r.Total.OK)
+			}
 			if err := r.Err(); err != nil {
 				t.Error(err)
 			}
