@@ -133,7 +133,7 @@ func TestTheParentsDeath(t *testing.T) {
 	started := make(chan *Child)
 	var start func()
 	start = func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()               // and never unlocked: the thread ends with the goroutine
 		if syscall.Gettid() == os.Getpid() { // but for the first one, which never ends
 			go start()
 			select {}
