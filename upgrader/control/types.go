@@ -81,6 +81,7 @@ type Service struct {
 	Crashes     int          `json:"crashes"` // in the window that leads to giving up
 	Restarts    int          `json:"restarts"`
 	Upgrades    int          `json:"upgrades"`
+	Rescued     *Rescued     `json:"rescued,omitempty"`  // nil: no worker has left any connections
 	RetryAt     *time.Time   `json:"retry_at,omitempty"` // gave up, or backing off, until then
 	Notes       []string     `json:"notes,omitempty"`    // "rescue: off: clone(2) refused: operation not permitted"
 }
@@ -139,6 +140,18 @@ type Crash struct {
 	Exit       string        `json:"exit,omitempty"`  // "exit status 2", "signal: killed"
 	Stack      string        `json:"stack,omitempty"`
 	Output     []string      `json:"output,omitempty"` // last lines of stderr, kept only
+}
+
+// Rescued counts what became of the connections of workers that died.
+type Rescued struct {
+	Workers int   `json:"workers"` // that left some
+	Idle    int64 `json:"idle"`    // went on with the next worker
+	S500    int64 `json:"s500"`    // their request died with its handler: answered with 500
+	S503    int64 `json:"s503"`    // their request had not been started: answered with 503
+	Cut     int64 `json:"cut"`     // ended within the answer
+	Ended   int64 `json:"ended"`   // nothing was open on them, but they could not go on
+	Closed  int64 `json:"closed"`  // not HTTP/1 in plaintext over TCP
+	Lost    int64 `json:"lost"`    // could not be had in time: see the log
 }
 
 // Event is one line of GET /events.

@@ -185,6 +185,16 @@ func (s *service) describe() control.Service {
 		at := s.retryAt
 		d.RetryAt = &at
 	}
+	if s.rescued.Workers > 0 {
+		r := s.rescued
+		d.Rescued = &r
+	}
+	switch {
+	case !s.conf.rescues():
+		d.Notes = append(d.Notes, "rescue: off: as configured")
+	case s.off != "":
+		d.Notes = append(d.Notes, "rescue: off: "+s.off)
+	}
 	for _, g := range s.state.generations {
 		d.Generations = append(d.Generations, s.describeGeneration(g))
 	}

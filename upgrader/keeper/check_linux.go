@@ -46,6 +46,8 @@ func (c *Service) fill() error {
 	defaults(&c.GiveUp, GiveUpPause)
 	defaults(&c.Ready, DefaultReady)
 	defaults(&c.Capture, DefaultCapture)
+	defaults(&c.Rescue, On)
+	defaults(&c.RescueTimeout, DefaultRescueTimeout)
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -74,6 +76,12 @@ func (c *Service) check() error {
 	case "stderr", "all", "none":
 	default:
 		return &Error{Err: fmt.Errorf("capture %q: stderr, all or none", c.Capture)}
+	}
+	if c.Rescue != On && c.Rescue != Off {
+		return &Error{Err: fmt.Errorf("rescue %q: on or off", c.Rescue)}
+	}
+	if err := c.readPage(); err != nil {
+		return err
 	}
 	if _, _, err := parseReady(c.Ready); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 )
 
 // Defaults of Config and Service.
@@ -23,6 +25,7 @@ const (
 	DefaultStopSignal    = syscall.SIGTERM
 	DefaultAliveFor      = 3 * time.Second // see Service.Ready
 	DefaultOnCrashExpiry = 30 * time.Second
+	DefaultRescueTimeout = vault.DefaultTimeout
 )
 
 // RestartPolicy says after which ends a worker is started again.
@@ -40,6 +43,15 @@ type GiveUpPolicy string
 const (
 	GiveUpPause GiveUpPolicy = "pause" // nothing is started for a while; the sockets are held, connects wait
 	GiveUpExit  GiveUpPolicy = "exit"  // the keeper stops and exits
+)
+
+// Switch is on or off.
+type Switch string
+
+// What a Switch can be.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
 )
 
 // Config is what a keeper keeps. Services must have one or more entries; the
@@ -127,6 +139,18 @@ type Service struct {
 	// WorkerPIDFile names a file that has the PID of the worker in it (the last one
 	// that got ready, of several). "": none.
 	WorkerPIDFile string
+	// Rescue says whether the connections of a worker that dies live on, if the
+	// worker serves with this library's server. "": On.
+	Rescue Switch
+	// RescueTimeout bounds how long what a dead worker had open stays so.
+	// 0: DefaultRescueTimeout.
+	RescueTimeout time.Duration
+	// CrashPage names a file with the body of the 500s and 503s that requests of
+	// a dead worker get. It is read at the start; its type is that of its
+	// name's extension. "": a line of text.
+	CrashPage string
+	page      *vault.Page
+
 	// OnCrash is a command that is run after each death and caught crash, with
 	// a control.Crash as JSON on its standard input. nil: none.
 	OnCrash []string

@@ -14,6 +14,7 @@ func (s *service) died(p *process, e end) {
 	if s.procs[p.proc] != p {
 		return
 	}
+	defer s.inherit(p, e.left)
 	delete(s.procs, p.proc)
 	p.settled()
 	if p.watchdog != nil {

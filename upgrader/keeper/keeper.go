@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -27,6 +28,7 @@ type actor struct {
 	onReady  func()
 	stopping bool
 	once     sync.Once
+	endings  atomic.Int32 // groups of connections that are being ended
 }
 
 func newActor(os system, log logrus.FieldLogger) *actor {

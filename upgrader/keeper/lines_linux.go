@@ -76,6 +76,7 @@ func (s *service) introduce(p *process) {
 			s.a.log.WithError(err).Error("make a link between two workers: connections won't move")
 			return
 		}
+		q.estate.bind(p.estate, fds[0])
 		q.line.Send(&kept.Peer{Role: kept.Successor, Generation: p.generation, PID: p.pid()}, fds[0])
 		p.line.Send(&kept.Peer{Role: kept.Predecessor, Generation: q.generation, PID: q.pid()}, fds[1])
 		return
@@ -122,6 +123,13 @@ func (a *actor) hearLine(uc *net.UnixConn) {
 		if err != nil {
 			a.post(func() { s.hungUp(p) })
 			return
+		}
+		switch m := m.(type) {
+		case *kept.Vault: // here, as it takes a while
+			s.adoptVault(p, m, files)
+			continue
+		case *kept.Listening:
+			p.estate.hear(m)
 		}
 		heard := a.post(func() {
 			if s.procs[p.proc] == p && p.line != nil {

@@ -14,6 +14,7 @@ import (
 // system is the real one.
 func (h *host) system(a *herald) system {
 	return system{
+		vaults:   h,
 		prepare:  prepare,
 		start:    h.start,
 		watch:    watch,
@@ -54,7 +55,7 @@ func (h *host) report(conf *Service, crash []byte) {
 	c.Wait()
 	late := time.AfterFunc(DefaultOnCrashExpiry, func() { handle.Kill(syscall.SIGKILL) })
 	defer late.Stop()
-	h.await(&offspring{handle: handle, tail: &tail{}}, "", nil, func(end) {})
+	h.await(&offspring{handle: handle, tail: &tail{}}, "", nil, &launch{ended: func(end) {}})
 }
 
 // memoryFile holds data, to be read from its beginning.

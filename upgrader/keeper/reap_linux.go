@@ -35,7 +35,7 @@ func (h *host) reapOnce() bool {
 	defer h.mu.Unlock()
 	found := false
 	for _, pid := range children() {
-		if h.leaders[pid] {
+		if h.leaders[pid] || h.vaults[pid] {
 			continue
 		}
 		var status syscall.WaitStatus

@@ -226,6 +226,7 @@ func (k *keeper) run(ctx context.Context) error {
 		go k.actor.pet(every / 2)
 	}
 	k.actor.run()
+	k.actor.settled()
 	return k.verdict()
 }
 

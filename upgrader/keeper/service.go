@@ -39,6 +39,9 @@ type service struct {
 	lastEnd  end
 	notes    []string
 	env      []string // for every worker
+	stranded []stranded
+	rescued  control.Rescued
+	off      string // why nothing can be rescued from the newest worker; "": it can, or it has no library
 }
 
 type timerKey struct {
@@ -82,6 +85,7 @@ type process struct {
 	crashed                 *kept.Crash
 	watchdog                *time.Timer
 	killed                  string // why
+	estate                  *estate
 }
 
 func newService(a *actor, conf *Service, sockets []*socket) *service {
@@ -107,6 +111,7 @@ func (s *service) feed(e event) {
 		s.perform(t)
 	}
 	s.tidy()
+	s.place()
 }
 
 func (s *service) perform(t action) {
@@ -197,6 +202,7 @@ func (s *service) awaits(number int) bool {
 }
 
 func (s *service) release() {
+	s.place()
 	for _, t := range s.timers {
 		t.Stop()
 	}
@@ -207,7 +213,8 @@ func (s *service) release() {
 }
 
 func (s *service) spawn(t action) {
-	p := &process{proc: t.proc, index: t.index, generation: t.generation, why: t.why, started: time.Now(), probing: make(chan struct{})}
+	p := &process{proc: t.proc, index: t.index, generation: t.generation, why: t.why, started: time.Now(),
+		probing: make(chan struct{}), estate: newEstate()}
 	s.procs[t.proc] = p
 	if s.began[t.generation].IsZero() {
 		s.began[t.generation] = time.Now()
@@ -233,6 +240,7 @@ func (s *service) spawn(t action) {
 	s.a.os.start(&launch{
 		conf: s.conf, program: p.program, env: s.environment(p), sockets: held, readyFD: s.conf.readyFD(),
 		started: func(c child) { s.a.post(func() { s.startedAs(p, c) }) },
+		dead:    func() *bequest { return p.estate.open(s.conf.rescueOptions()) },
 		ended:   func(e end) { s.a.post(func() { s.died(p, e) }) },
 	})
 }

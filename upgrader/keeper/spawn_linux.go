@@ -19,6 +19,7 @@ import (
 type host struct {
 	mu      sync.Mutex // held from a fork until its child is in leaders
 	leaders map[int]bool
+	vaults  map[int]bool    // of our children, those that a vault.Vault waits for
 	marks   map[string]bool // of leaders that live
 	wishes  chan func()
 	sweep   chan struct{} // something may have become an orphan
@@ -33,7 +34,7 @@ func newHost(id string) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{leaders: map[int]bool{}, marks: map[string]bool{}, wishes: make(chan func()), sweep: make(chan struct{}, 1), null: null, id: id}
+	h := &host{leaders: map[int]bool{}, vaults: map[int]bool{}, marks: map[string]bool{}, wishes: make(chan func()), sweep: make(chan struct{}, 1), null: null, id: id}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become a subreaper: %w", err)
 	}
@@ -108,7 +109,7 @@ func (h *host) launch(l *launch) error {
 	if failed == nil {
 		l.started(w)
 	}
-	go h.await(w, mark(l.env), failed, l.ended)
+	go h.await(w, mark(l.env), failed, l)
 	return nil
 }
 
@@ -199,14 +200,20 @@ func (h *host) fork(spec *chain.Spec, mark string) (*chain.Child, error) {
 // await sees a process to its end. The order matters:
 //
 //  1. it is dead, but still holds its PID, and with it the number of its group;
-//  2. what is left of its group is killed;
-//  3. it is waited for;
-//  4. what has escaped from the group is killed.
-func (h *host) await(w *offspring, mark string, failed error, ended func(end)) {
+//  2. what can be rescued from it is, and its vault killed: from here on nothing
+//     that it had open is;
+//  3. what is left of its group is killed;
+//  4. it is waited for;
+//  5. what has escaped from the group is killed;
+//  6. whoever starts a successor hears of it.
+func (h *host) await(w *offspring, mark string, failed error, l *launch) {
 	<-w.handle.Done()
 	pid := w.PID()
-	unix.Kill(-pid, unix.SIGKILL)
 	e := end{failed: failed}
+	if l.dead != nil {
+		e.left = l.dead()
+	}
+	unix.Kill(-pid, unix.SIGKILL)
 	h.mu.Lock()
 	for {
 		_, err := syscall.Wait4(pid, &e.status, 0, nil)
@@ -223,7 +230,7 @@ func (h *host) await(w *offspring, mark string, failed error, ended func(end)) {
 		w.probed.Close()
 	}
 	w.handle.Close()
-	ended(e)
+	l.ended(e)
 }
 
 func (h *host) kick() {

@@ -25,6 +25,8 @@ type system struct {
 	announce func(n notice)
 	// advise says what may help a process that could not be confirmed, or failed.
 	advise func(c child, sockets []*socket) string
+	// vaults is what waits for workers' vaults; nil: there are none.
+	vaults *host
 	// report runs an on-crash command.
 	report func(conf *Service, crash []byte)
 }
@@ -44,6 +46,7 @@ type launch struct {
 	sockets []*socket // from descriptor 3 on
 	readyFD int       // 0: none
 	started func(c child)
+	dead    func() *bequest // called when it is dead and not yet waited for, and returns when its vault is dead too; may be nil
 	ended   func(e end)
 }
 
@@ -52,6 +55,7 @@ type end struct {
 	status syscall.WaitStatus
 	failed error    // it could not be started
 	output []string // its last lines
+	left   *bequest // nil: nothing
 	// exit status for 126 and 127: there is no program, or it can't be run
 }
 

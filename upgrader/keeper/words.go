@@ -160,7 +160,8 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 func (s *service) welcome(p *process, m *kept.Hello) {
 	p.helloed, p.build = true, m.Build
 	p.line.Send(&kept.Welcome{Version: kept.Version, Service: s.conf.Name, Generation: p.generation, Worker: p.index,
-		Workers: s.conf.Workers, KillTimeout: s.conf.KillTimeout, StopTimeout: s.conf.StopTimeout, Crashes: len(s.state.deaths)})
+		Workers: s.conf.Workers, KillTimeout: s.conf.KillTimeout, StopTimeout: s.conf.StopTimeout, Crashes: len(s.state.deaths),
+		Rescue: s.conf.rescues()})
 	if _, w := s.state.find(p.proc); w != nil && w.life == serving { // taken for ready before it said hello
 		p.line.Send(&kept.Go{})
 	}

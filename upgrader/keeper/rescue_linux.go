@@ -1,0 +1,281 @@
+package keeper
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// rescues reports whether vaults are wanted.
+func (c *Service) rescues() bool { return c.Rescue != Off }
+
+// adoptVault is called from a worker's own goroutine, before anything that the
+// worker says later is heard.
+func (s *service) adoptVault(p *process, m *kept.Vault, files []int) {
+	if !s.conf.rescues() || s.a.os.vaults == nil {
+		closeAll(files)
+		return
+	}
+	err := p.estate.adopt(s.a.os.vaults, m, files, func() {
+		go s.a.post(func() { s.rescueOff(p, "the vault of process "+itoa(p.pid())+" was killed") })
+	})
+	s.a.post(func() {
+		if err != nil {
+			s.rescueOff(p, err.Error())
+		} else {
+			s.off = ""
+		}
+	})
+}
+
+// rescueOff keeps for status why a worker's connections can't be rescued.
+func (s *service) rescueOff(p *process, why string) {
+	s.off = why
+	s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).Warn("rescue: off: " + why)
+}
+
+// inherit takes over what was found in a dead worker's estate.
+func (s *service) inherit(p *process, b *bequest) {
+	if b == nil {
+		return
+	}
+	s.a.settling(b.Settled)
+	s.tellRescue(p, b)
+	var givers []*estate
+	p.estate.mu.Lock()
+	givers = append(givers, p.estate.givers...)
+	p.estate.mu.Unlock()
+	if len(givers) == 0 || len(b.idle) == 0 {
+		s.strand(b.idle)
+	} else {
+		go s.sortOut(p.estate, givers, b.idle)
+	}
+	heir, l := p.estate.takeLink()
+	if len(b.sent) > 0 {
+		go s.sortOutSent(heir, l, b.sent)
+	} else if l >= 0 {
+		unix.Close(l)
+	}
+}
+
+func (s *service) tellRescue(p *process, b *bequest) {
+	c := b.Counts
+	all := c.Idle + c.S500 + c.S503 + c.Cut + c.Ended + c.Closed + c.Lost
+	if all == 0 {
+		return
+	}
+	s.rescued.Workers++
+	s.rescued.Idle += int64(c.Idle)
+	s.rescued.S500 += int64(c.S500)
+	s.rescued.S503 += int64(c.S503)
+	s.rescued.Cut += int64(c.Cut)
+	s.rescued.Ended += int64(c.Ended)
+	s.rescued.Closed += int64(c.Closed)
+	s.rescued.Lost += int64(c.Lost)
+	s.tell(control.Event{Kind: control.EventRescue, Generation: p.generation, PID: p.pid(), Text: rescueText(b),
+		Counts: map[string]int{"idle": c.Idle, "500": c.S500, "503": c.S503, "cut": c.Cut, "ended": c.Ended,
+			"closed": c.Closed, "lost": c.Lost, "took_us": int(b.Took.Microseconds())}})
+	if b.Err != nil {
+		s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).WithError(b.Err).Error("connections could not be rescued")
+	}
+}
+
+func rescueText(b *bequest) string {
+	var parts []string
+	add := func(n int, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	add(b.Counts.Idle, "go on")
+	add(b.Counts.S500, "answered with 500")
+	add(b.Counts.S503, "with 503")
+	add(b.Counts.Cut, "cut")
+	add(b.Counts.Ended, "ended")
+	add(b.Counts.Closed, "closed")
+	add(b.Counts.Lost, "lost")
+	return fmt.Sprintf("connections: %s, in %v", strings.Join(parts, ", "), b.Took.Round(10*time.Microsecond))
+}
+
+// sortOut finds out which of a dead worker's connections are its own: a worker
+// that was sending it some takes back those which it hasn't heard of.
+func (s *service) sortOut(dead *estate, givers []*estate, conns []stranded) {
+	for _, g := range givers {
+		if g.diedBefore(dead) {
+			continue
+		}
+		theirs, known := g.afterwards()
+		kept := conns[:0]
+		for _, c := range conns {
+			if !known || theirs[c.Cookie] {
+				unix.Close(c.FD)
+				continue
+			}
+			kept = append(kept, c)
+		}
+		conns = kept
+	}
+	s.bring(conns)
+}
+
+// afterwards waits until a worker knows which of its connections have moved, or is
+// dead, and returns those that haven't. false: nobody can tell.
+func (g *estate) afterwards() (map[uint64]bool, bool) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		held, ok := g.held()
+		if !ok {
+			if !isClosed(g.gone) {
+				return nil, false
+			}
+			<-g.opened
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.own, true
+		}
+		theirs, leaving := map[uint64]bool{}, false
+		for c, state := range held {
+			theirs[c] = true
+			leaving = leaving || state == vault.Sent
+		}
+		if !leaving {
+			return theirs, true
+		}
+		select {
+		case <-g.gone:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// sortOutSent finds a home for connections whose worker died while it was sending
+// them to another one, which may have got them.
+func (s *service) sortOutSent(heir *estate, fd int, conns []stranded) {
+	if heir != nil && fd >= 0 {
+		heir.hearOut(fd)
+	}
+	gone := map[uint64]bool{}
+	if heir != nil && isClosed(heir.gone) {
+		<-heir.opened
+		heir.mu.Lock()
+		for c := range heir.left {
+			gone[c] = true
+		}
+		heir.mu.Unlock()
+	}
+	for _, e := range s.estates() {
+		held, _ := e.held()
+		for c := range held {
+			gone[c] = true
+		}
+	}
+	var idle []stranded
+	var begun []vault.Farewell
+	for _, c := range conns {
+		switch {
+		case gone[c.Cookie] || !c.Untouched():
+			unix.Close(c.FD)
+		case c.Clean:
+			idle = append(idle, c)
+		default:
+			begun = append(begun, vault.Farewell{FD: c.FD, Answer: s.conf.page.Render(http.StatusServiceUnavailable, c.Kind, time.Now())})
+		}
+	}
+	s.a.post(func() {
+		s.rescued.Idle += int64(len(idle))
+		s.rescued.S503 += int64(len(begun))
+	})
+	s.finish(begun)
+	s.bring(idle)
+}
+
+// hearOut waits until a worker has read everything that a dead one has sent to it,
+// or is dead too. fd is the dead one's end of their link.
+func (e *estate) hearOut(fd int) {
+	l, err := link.New(fd)
+	if err != nil {
+		return
+	}
+	defer l.Close()
+	l.CloseWrite() // the heir reads to the end, and closes its own
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if _, err := l.Recv(); err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-e.gone:
+		l.SetReadDeadline(time.Unix(1, 0))
+		<-done
+	}
+}
+
+// estates are those of all workers that live.
+func (s *service) estates() (all []*estate) {
+	s.a.ask(func() {
+		for _, p := range s.procs {
+			all = append(all, p.estate)
+		}
+	})
+	return all
+}
+
+// settling counts connections that are being ended, for whom the keeper waits.
+func (a *actor) settling(done <-chan struct{}) {
+	a.endings.Add(1)
+	go func() {
+		<-done
+		a.endings.Add(-1)
+	}()
+}
+
+// lastEndings is how long a keeper that ends waits for clients to hang up. What
+// they were sent has left by then, all but always.
+const lastEndings = time.Second
+
+func (a *actor) settled() {
+	for end := time.Now().Add(lastEndings); a.endings.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (c *Service) rescueOptions() vault.Options {
+	return vault.Options{Timeout: c.RescueTimeout, Page: c.page}
+}
+
+// maxPage bounds a crash page: it is sent at once.
+const maxPage = 64 << 10
+
+// readPage reads the crash page.
+func (c *Service) readPage() error {
+	if c.CrashPage == "" {
+		return nil
+	}
+	body, err := os.ReadFile(c.CrashPage)
+	if err == nil && len(body) > maxPage {
+		err = fmt.Errorf("%s: %d bytes, at most %d", c.CrashPage, len(body), maxPage)
+	}
+	if err != nil {
+		return &Error{Err: fmt.Errorf("crash page: %w", err)}
+	}
+	if body == nil {
+		body = []byte{}
+	}
+	c.page = &vault.Page{Body: body, ContentType: mime.TypeByExtension(filepath.Ext(c.CrashPage))}
+	return nil
+}
