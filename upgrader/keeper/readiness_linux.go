@@ -74,11 +74,11 @@ const (
 func watchSockets(pid int, p *probe, found func(string, bool), stop <-chan struct{}) {
 	start, gap := time.Now(), firstLook
 	var registered time.Time
-	for n := 1; pause(gap, stop); n++ {
+	for pause(gap, stop) {
 		gap = min(gap*3/2, longestGap)
 		l := look(pid, p.sockets)
 		switch {
-		case l.waits, n%16 == 0 && hasAccepted(pid, p.sockets):
+		case l.waits, l.others && hasAccepted(pid, p.sockets):
 			found("listen", true)
 			return
 		case !l.registered:
@@ -97,7 +97,11 @@ func watchSockets(pid int, p *probe, found func(string, bool), stop <-chan struc
 }
 
 // sight is what was seen of a process and its descendants.
-type sight struct{ waits, registered bool }
+type sight struct {
+	waits      bool // for a connection
+	registered bool // the socket is in an epoll set
+	others     bool // there are sockets that aren't ours
+}
 
 // look sees whether anybody waits for one of the sockets; without sockets of
 // ours, for any listening one that they have made.
@@ -116,7 +120,7 @@ func look(pid int, sockets []*socket) sight {
 	}
 	for _, p := range family(pid) {
 		l := lookAt(p, inodes)
-		s.waits, s.registered = s.waits || l.waits, s.registered || l.registered
+		s.waits, s.registered, s.others = s.waits || l.waits, s.registered || l.registered, s.others || l.others
 		if s.waits {
 			break
 		}
@@ -190,6 +194,7 @@ func lookAt(pid int, inodes map[uint64]bool) sight {
 		if in, ok := strings.CutPrefix(target, "socket:["); ok {
 			n, _ := strconv.ParseUint(strings.TrimSuffix(in, "]"), 10, 64)
 			ours[fd] = inodes[n]
+			s.others = s.others || !inodes[n]
 		} else if target == "anon_inode:[eventpoll]" && epollHas(pid, fd, inodes) {
 			ours[fd], s.registered = true, true
 		}
