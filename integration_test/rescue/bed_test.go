@@ -1,0 +1,329 @@
+//go:build linux
+
+package rescue
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
+)
+
+// soak is what TABLECLOTH_SOAK=1 makes of a count.
+func soak(short, long int) int {
+	if os.Getenv("TABLECLOTH_SOAK") != "" {
+		return long
+	}
+	return short
+}
+
+// bed is a keeper in a process of its own.
+type bed struct {
+	t       testing.TB
+	dir     string
+	tag     string // in the environment of all its processes
+	conf    keeper.Config
+	program string
+	set     setting
+	cmd     *exec.Cmd
+	waited  chan struct{}
+	client  *control.Client
+	addr    string
+	before  func(*exec.Cmd) // last changes to the keeper's command
+}
+
+func self(t testing.TB) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func newBed(t testing.TB) *bed {
+	t.Helper()
+	b := &bed{t: t, tag: "TEST_TAG=" + rand.Text(), program: self(t), set: setting{Web: []string{"127.0.0.1:0"}}}
+	dir, err := os.MkdirTemp("", "rescue-") // paths of sockets must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dir = dir
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b.conf = keeper.Config{Control: filepath.Join(dir, "control"), Services: []keeper.Service{{
+		Name: "test", Listen: []string{"web=127.0.0.1:0"}, MaxDeaths: -1, KillTimeout: 20 * time.Second,
+	}}}
+	t.Cleanup(b.end)
+	return b
+}
+
+func (b *bed) service() *keeper.Service { return &b.conf.Services[0] }
+
+// start runs the keeper, and waits until its first generation serves.
+func (b *bed) start() {
+	b.t.Helper()
+	set, err := json.Marshal(b.set)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.service().Command = []string{b.program, "as-worker", string(set)}
+	conf, err := json.Marshal(b.conf)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer log.Close()
+	b.cmd = exec.Command(b.program, "as-keeper", string(conf))
+	b.cmd.Env = append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0")
+	b.cmd.Stdout, b.cmd.Stderr = log, log
+	if b.before != nil {
+		b.before(b.cmd)
+	}
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.waited = make(chan struct{})
+	go func(cmd *exec.Cmd, waited chan struct{}) {
+		cmd.Wait()
+		close(waited)
+	}(b.cmd, b.waited)
+	for b.client == nil {
+		if c, err := control.Dial(b.conf.Control); err == nil {
+			b.client = c
+			break
+		}
+		select {
+		case <-b.waited:
+			b.t.Fatalf("the keeper has ended: %v", b.cmd.ProcessState)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	b.await(control.EventReady, 0)
+	b.findAddr()
+}
+
+// findAddr learns the web's address from the worker's log.
+func (b *bed) findAddr() {
+	b.t.Helper()
+	for _, l := range b.status().Listen {
+		if _, addr, ok := strings.Cut(l, "tcp:"); ok {
+			b.addr = addr
+			return
+		}
+	}
+	b.t.Fatalf("no address in %+v", b.status())
+}
+
+// end stops the keeper, and requires that nothing of it is left.
+func (b *bed) end() {
+	if b.cmd == nil || b.cmd.Process == nil {
+		return
+	}
+	b.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-b.waited:
+	case <-time.After(30 * time.Second):
+		b.t.Error("the keeper doesn't end")
+		b.cmd.Process.Kill()
+		<-b.waited
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for left := b.processes(); len(left) > 0; left = b.processes() {
+		if time.Now().After(deadline) {
+			b.t.Errorf("processes are left: %v", left)
+			for _, pid := range left {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	log := b.log()
+	if strings.Contains(log, "WARNING: DATA RACE") {
+		b.t.Error("a data race")
+	}
+	if b.t.Failed() {
+		b.t.Logf("log:\n%s", tail(log, 8000))
+	}
+	b.cmd = nil
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+func (b *bed) log() string {
+	data, _ := os.ReadFile(filepath.Join(b.dir, "log"))
+	return string(data)
+}
+
+// processes are all that descend from this bed's keeper.
+func (b *bed) processes() (all []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		env, _ := os.ReadFile(dir + "/environ")
+		if bytes.Contains(env, []byte(b.tag)) {
+			var pid int
+			fmt.Sscan(filepath.Base(dir), &pid)
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// named are those of them with that name, "tc-vault" being a vault's.
+func (b *bed) named(name string) (all []int) {
+	for _, pid := range b.processes() {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if strings.TrimSpace(string(comm)) == name {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+func (b *bed) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	b.t.Cleanup(cancel)
+	return ctx
+}
+
+func (b *bed) status() control.Service {
+	b.t.Helper()
+	st, err := b.client.Status(b.ctx())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return st.Services[0]
+}
+
+// await waits for an event of that kind after number seq.
+func (b *bed) await(kind string, seq uint64) control.Event {
+	b.t.Helper()
+	for e, err := range b.client.Follow(b.ctx(), seq) {
+		if err != nil {
+			b.t.Fatalf("waiting for %q: %v\n%s", kind, err, tail(b.log(), 4000))
+		}
+		if e.Kind == kind {
+			return e
+		}
+	}
+	b.t.Fatalf("no event %q", kind)
+	return control.Event{}
+}
+
+// serving is the PID of the worker that serves; 0: there is none.
+func (b *bed) serving() int {
+	b.t.Helper()
+	for _, g := range b.status().Generations {
+		for _, w := range g.Workers {
+			if w.State == control.Serving {
+				return w.PID
+			}
+		}
+	}
+	return 0
+}
+
+// worker waits for one that isn't was.
+func (b *bed) worker(was int) int {
+	b.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if pid := b.serving(); pid != 0 && pid != was {
+			return pid
+		}
+	}
+	b.t.Fatal("nobody serves")
+	return 0
+}
+
+// kill ends the worker that serves, and waits for the next one.
+func (b *bed) kill() int {
+	b.t.Helper()
+	pid := b.worker(0)
+	syscall.Kill(pid, syscall.SIGKILL)
+	return b.worker(pid)
+}
+
+// load starts clients.
+func (b *bed) load(groups ...strict.Group) *loading {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.t.Cleanup(cancel)
+	return &loading{b.t, strict.Load{Network: "tcp", Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1}.Start(ctx), cancel}
+}
+
+type loading struct {
+	t testing.TB
+	*strict.Running
+	cancel func()
+}
+
+func (l *loading) end() *strict.Report {
+	l.cancel()
+	return l.Wait()
+}
+
+// verdict is what clients of dying processes must not have seen: every request
+// ends in its answer, a 500, a 503, or visibly cut; no connection is closed while
+// idle, or reset.
+func verdict(r *strict.Report) error {
+	var wrong []string
+	for f, n := range r.Total.Faults {
+		if n > 0 && f != strict.Status && f != strict.Cut && f != strict.Dropped {
+			wrong = append(wrong, fmt.Sprintf("%d requests: %s", n, f))
+		}
+	}
+	for code, n := range r.Total.Codes {
+		if code != http.StatusInternalServerError && code != http.StatusServiceUnavailable {
+			wrong = append(wrong, fmt.Sprintf("%d answers with %d", n, code))
+		}
+	}
+	for _, e := range []strict.End{strict.ClosedIdle, strict.ResetIdle} {
+		if n := r.Total.Ends[e]; n > 0 {
+			wrong = append(wrong, fmt.Sprintf("%d connections: %s", n, e))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s\n%v", strings.Join(wrong, ", "), r.Failures)
+}
+
+// ask makes one request on a connection of its own, and returns the answer with
+// its body read.
+func (b *bed) ask(method, path string) (*http.Response, string, error) {
+	c, err := b.dial()
+	if err != nil {
+		return nil, "", err
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n", method, path)
+	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	_, err = body.ReadFrom(resp.Body)
+	return resp, body.String(), err
+}
