@@ -150,7 +150,8 @@ func newUnit(o unitOptions, args []string) (*unit, error) {
 	if err := u.takeListen(); err != nil {
 		return nil, err
 	}
-	return u, u.compose(append([]string{program}, args[1:]...))
+	u.compose(append([]string{program}, args[1:]...))
+	return u, nil
 }
 
 func absolute(program string) (string, error) {
@@ -201,16 +202,22 @@ func quoteShell(w string) string {
 	return "'" + strings.NewReplacer("'", `'\''`, "\n", " ").Replace(w) + "'"
 }
 
-// compose makes the command lines.
-func (u *unit) compose(program []string) error {
-	self, err := os.Executable()
+// ownPath is where this command is installed.
+func ownPath() string {
+	path, err := os.Executable()
 	if err != nil {
-		return err
+		return "/usr/local/bin/tablecloth"
 	}
+	return path
+}
+
+// compose makes the command lines.
+func (u *unit) compose(program []string) {
+	self := quoteUnit(ownPath())
 	control := "--control=%t/tablecloth/" + u.Name + "/control"
 	reload := []string{"upgrade"}
 	if u.Kept {
-		run := []string{quoteUnit(self), "run", control}
+		run := []string{self, "run", control}
 		if u.Name != filepath.Base(program[0]) {
 			run = append(run, "--name="+quoteUnit(u.Name))
 		}
@@ -225,10 +232,9 @@ func (u *unit) compose(program []string) error {
 	}
 	// It gives up before systemd does, and takes the upgrade back.
 	reload = append(reload, fmt.Sprintf("--timeout=%ds", int((u.StartTimeout-5*time.Second).Seconds())))
-	u.Reload = quoteUnit(self) + " " + strings.Join(reload, " ")
+	u.Reload = self + " " + strings.Join(reload, " ")
 	// It may find nothing to stop: after an end of the program's own.
-	u.Stop = fmt.Sprintf("-%s stop --timeout=%ds", quoteUnit(self), int((u.KillAfter - 3*time.Second).Seconds()))
-	return nil
+	u.Stop = fmt.Sprintf("-%s stop --timeout=%ds", self, int((u.KillAfter - 3*time.Second).Seconds()))
 }
 
 // timeoutFlags are those that differ from run's own.

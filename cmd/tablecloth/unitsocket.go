@@ -81,7 +81,7 @@ func socketLines(listen string) (name string, lines []string, port int, err erro
 		}
 		return name, lines, 0, nil
 	}
-	if port, err = strconv.Atoi(rest); err == nil {
+	if _, err := strconv.Atoi(rest); err == nil {
 		rest = ":" + rest
 	}
 	host, p, err := net.SplitHostPort(rest)
