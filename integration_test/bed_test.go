@@ -31,10 +31,16 @@ import (
 // mode is how a service is run.
 type mode string
 
-const alone mode = "alone"
+const (
+	alone mode = "alone"
+	kept  mode = "kept" // by `tablecloth run`
+)
 
 // everyMode is what a scenario runs in that says nothing else.
 var everyMode = []mode{alone}
+
+// bothModes is for scenarios that look at clients only.
+var bothModes = []mode{alone, kept}
 
 // run is a scenario in each of the modes, beside others.
 func run(t *testing.T, modes []mode, scenario func(*testing.T, *bed)) {
@@ -172,6 +178,10 @@ func (b *bed) launch(args ...string) {
 	}
 	defer w.Close()
 	b.cmd = b.command(b.app, args...)
+	if b.mode == kept {
+		run := []string{"run", "--control", b.control, "--worker-pidfile", b.pidfile, "--kill-timeout", "60s", "--", b.app}
+		b.cmd = b.command(tablecloth(b.t), append(run, args...)...)
+	}
 	// A file, no buffer: Wait would wait for all generations.
 	b.cmd.Stdout, b.cmd.Stderr = w, w
 	if b.before != nil {
@@ -394,6 +404,13 @@ func (b *bed) close() {
 	defer b.notify.Close()
 	if b.cmd == nil || b.cmd.Process == nil {
 		return
+	}
+	if b.mode == kept { // which sees to it that none of its processes is left
+		b.cmd.Process.Signal(syscall.SIGTERM)
+		b.mu.Lock()
+		keeper := b.procs[b.cmd.Process.Pid]
+		b.mu.Unlock()
+		<-keeper.ended
 	}
 	b.kill()
 	select {

@@ -53,7 +53,7 @@ func tool(t *testing.T, name string) string {
 func TestProxiesInFront(t *testing.T) {
 	for name, start := range map[string]func(*testing.T, string, string) (addr string){"nginx": startNginx, "haproxy": startHAProxy} {
 		t.Run(name, func(t *testing.T) {
-			run(t, everyMode, func(t *testing.T, b *bed) {
+			run(t, bothModes, func(t *testing.T, b *bed) {
 				b.demo()
 				front := start(t, b.dir, b.tcp())
 				l := startLoad(t, "tcp", front, strict.Group{Kind: strict.Get, N: 4}, strict.Group{Kind: strict.Post, N: 8},
@@ -64,7 +64,7 @@ func TestProxiesInFront(t *testing.T) {
 				if err := r.Err(); err != nil {
 					t.Error(err)
 				}
-				result(t, "%s in front: %d upgrades, %d requests, %d failed", name, n, r.Total.Requests, r.Total.Failed())
+				testenv.Result(t, "%s in front: %d upgrades, %d requests, %d failed", name, n, r.Total.Requests, r.Total.Failed())
 			})
 		})
 	}
@@ -159,7 +159,7 @@ listen service
 // wrk counts every error that it sees.
 func TestWrk(t *testing.T) {
 	path := tool(t, "wrk")
-	run(t, everyMode, func(t *testing.T, b *bed) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
 		b.demo()
 		addr := b.tcp()
 		watch := startLoad(t, "tcp", addr, strict.Group{Kind: strict.Get, N: 1})
@@ -180,14 +180,14 @@ func TestWrk(t *testing.T) {
 		if err != nil || strings.Contains(text, "Socket errors") || strings.Contains(text, "Non-2xx") || !strings.Contains(text, "Requests/sec") {
 			t.Errorf("%v\n%s", err, text)
 		}
-		result(t, "wrk: %d upgrades, %s, no error", n, regexp.MustCompile(`\d+ requests`).FindString(text))
+		testenv.Result(t, "wrk: %d upgrades, %s, no error", n, regexp.MustCompile(`\d+ requests`).FindString(text))
 	})
 }
 
 // curl makes one connection, and keeps it.
 func TestCurl(t *testing.T) {
 	path := tool(t, "curl")
-	run(t, everyMode, func(t *testing.T, b *bed) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
 		b.demo()
 		addr := b.tcp()
 		n := testenv.Count(3, 50)
@@ -221,7 +221,7 @@ func TestCurl(t *testing.T) {
 // Go's own client, with requests that it can't repeat, never needs another
 // connection.
 func TestGoClient(t *testing.T) {
-	run(t, everyMode, func(t *testing.T, b *bed) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
 		b.demo()
 		addr := b.tcp()
 		const clients = 8
@@ -254,7 +254,7 @@ func TestGoClient(t *testing.T) {
 		if fresh.Load() != clients {
 			t.Errorf("%d connections for %d clients", fresh.Load(), clients)
 		}
-		result(t, "net/http's client: %d upgrades, %d POSTs, %d connections", n, requests.Load(), fresh.Load())
+		testenv.Result(t, "net/http's client: %d upgrades, %d POSTs, %d connections", n, requests.Load(), fresh.Load())
 	})
 }
 

@@ -19,7 +19,7 @@ func everyKind() []strict.Group {
 
 // Strict clients can't tell that there was an upgrade.
 func TestConnectionsMove(t *testing.T) {
-	run(t, everyMode, func(t *testing.T, b *bed) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
 		b.demo("--kill-timeout", "30s")
 		tcp := startLoad(t, "tcp", b.tcp(), everyKind()...)
 		unix := startLoad(t, "unix", b.unix, everyKind()...)
@@ -32,7 +32,7 @@ func TestConnectionsMove(t *testing.T) {
 		for network, l := range map[string]*load{"tcp": tcp, "unix": unix} {
 			r := l.stop()
 			wantUnbroken(t, r, n+1)
-			result(t, "%s: %d upgrades, %d requests, %d failed, %d connections, %d times kept over an upgrade, %d ended by the service",
+			testenv.Result(t, "%s: %d upgrades, %d requests, %d failed, %d connections, %d times kept over an upgrade, %d ended by the service",
 				network, n, r.Total.Requests, r.Total.Failed(), r.Total.Connects, r.Total.Moved, ended(r))
 		}
 		if n := b.count("DATA RACE|panic"); n > 0 {
@@ -52,7 +52,7 @@ func ended(r *strict.Report) (n int64) {
 
 // With the handover off the same clients notice.
 func TestConnectionsDontMoveByThemselves(t *testing.T) {
-	run(t, everyMode, func(t *testing.T, b *bed) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
 		b.serve(settings{HandoverOff: true})
 		// What is pipelined behind an announced end is lost without the handover.
 		kinds := slices.DeleteFunc(everyKind(), func(g strict.Group) bool { return g.Kind == strict.Pipelined })
@@ -91,7 +91,7 @@ func TestNewConnections(t *testing.T) {
 		if err := unbroken(r); err != nil {
 			t.Error(err)
 		}
-		result(t, "%d upgrades, %d connections at %.0f/s, %d refused, %d reset", n, r.Total.Connects, rate,
+		testenv.Result(t, "%d upgrades, %d connections at %.0f/s, %d refused, %d reset", n, r.Total.Connects, rate,
 			r.Total.Faults[strict.Refused], r.Total.Faults[strict.Reset])
 	})
 }

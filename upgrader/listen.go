@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 )
@@ -195,6 +196,37 @@ func (v *inventory) find(k key, same func(key, *os.File) bool) *item {
 	return v.claim(func(it *item) bool {
 		return it.fits(k.Kind) && same(k, it.file)
 	})
+}
+
+// of reports whether a given socket is of a network's family: one service may
+// have sockets of several under one name.
+func (it *item) of(network string) bool {
+	ln, err := net.FileListener(it.file)
+	if err != nil {
+		c, err := net.FilePacketConn(it.file)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		return sameFamily(network, c.LocalAddr())
+	}
+	defer ln.Close()
+	if ul, ok := ln.(*net.UnixListener); ok {
+		ul.SetUnlinkOnClose(false)
+	}
+	return sameFamily(network, ln.Addr())
+}
+
+func sameFamily(network string, a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return strings.HasPrefix(network, "tcp")
+	case *net.UDPAddr:
+		return strings.HasPrefix(network, "udp")
+	case *net.UnixAddr:
+		return a.Net == network
+	}
+	return false
 }
 
 func (it *item) fits(k kind) bool { return it.Key.Kind == k || it.Key.Kind == activated }

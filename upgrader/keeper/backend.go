@@ -181,6 +181,11 @@ func (s *service) describe() control.Service {
 	for _, k := range s.sockets {
 		d.Listen = append(d.Listen, k.label+k.listen)
 	}
+	for _, k := range s.stored { // what the program has bound itself
+		if k.listen != "" {
+			d.Listen = append(d.Listen, k.listen)
+		}
+	}
 	if d.State == control.GaveUp || s.state.waiting {
 		at := s.retryAt
 		d.RetryAt = &at
