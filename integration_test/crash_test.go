@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 		}
 		r := l.stop()
 		wantUnbroken(t, r, n+1)
-		result(t, "%d crashes, %d requests of others, %d failed, %d connections, %d times kept over a crash",
+		testenv.Result(t, "%d crashes, %d requests of others, %d failed, %d connections, %d times kept over a crash",
 			n, r.Total.Requests, r.Total.Failed(), r.Total.Connects, r.Total.Moved)
 	})
 }

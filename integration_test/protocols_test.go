@@ -55,7 +55,7 @@ func TestOtherProtocols(t *testing.T) {
 		}
 		for name, c := range clients {
 			requests := c.end()
-			result(t, "%s: %d upgrades, %d requests, 0 failed", name, n, requests)
+			testenv.Result(t, "%s: %d upgrades, %d requests, 0 failed", name, n, requests)
 		}
 	})
 }

@@ -5,7 +5,6 @@ package integration
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
@@ -42,7 +41,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		r := l.stop()
 		wantUnbroken(t, r, n+1)
 		b.slim(second)
-		result(t, "%d upgrades, %d requests, %d failed, %d connections, %d of them kept over an upgrade, %d broken",
+		testenv.Result(t, "%d upgrades, %d requests, %d failed, %d connections, %d of them kept over an upgrade, %d broken",
 			n, r.Total.Requests, r.Total.Failed(), r.Total.Connects, r.Total.Moved, r.Total.Broken())
 	})
 }
@@ -109,21 +108,4 @@ func (b *bed) zombies() (found []int) {
 		}
 	}
 	return found
-}
-
-// result notes what a soak has seen.
-func result(t *testing.T, format string, args ...any) {
-	t.Helper()
-	text := fmt.Sprintf(format, args...)
-	t.Log(text)
-	path := os.Getenv("TABLECLOTH_SOAK_RESULTS")
-	if path == "" {
-		return
-	}
-	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	fmt.Fprintf(f, "%s\t%s\n", t.Name(), text)
 }

@@ -2,6 +2,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"testing"
 )
@@ -10,6 +11,8 @@ import (
 const (
 	CI   = "TABLECLOTH_CI"   // what a test needs must be there
 	Soak = "TABLECLOTH_SOAK" // full counts
+	// Results names a file to which tests append what they have seen.
+	Results = "TABLECLOTH_SOAK_RESULTS"
 )
 
 // Need skips the test if the machine doesn't have what it needs, and says so.
@@ -32,4 +35,24 @@ func Count(few, full int) int {
 		return full
 	}
 	return few
+}
+
+// Result notes what a test has seen, in a sentence: in its log, and in the
+// report of a soak.
+func Result(t testing.TB, format string, args ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, args...)
+	t.Log(text)
+	path := os.Getenv(Results)
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "%s\t%s\n", t.Name(), text); err != nil {
+		t.Error(err)
+	}
 }

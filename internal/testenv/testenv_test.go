@@ -3,6 +3,7 @@ package testenv
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,5 +32,15 @@ func TestCount(t *testing.T) {
 	t.Setenv(Soak, "1")
 	if n := Count(3, 50); n != 50 {
 		t.Error(n)
+	}
+}
+
+func TestResult(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "results")
+	t.Setenv(Results, path)
+	Result(t, "%d seen", 1)
+	Result(t, "%d seen", 2)
+	if b, err := os.ReadFile(path); string(b) != "TestResult\t1 seen\nTestResult\t2 seen\n" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
