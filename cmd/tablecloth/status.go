@@ -97,6 +97,10 @@ func (p *statusPrinter) service(st control.Status, s control.Service) {
 	if s.Restarts > 0 || s.Crashes > 0 {
 		p.line("counts", fmt.Sprintf("upgrades %d, restarts %d, recent crashes %d", s.Upgrades, s.Restarts, s.Crashes))
 	}
+	if r := s.Rescued; r != nil {
+		p.line("rescued", fmt.Sprintf("from %d dead workers: %d connections went on, %d got a 500, %d a 503, %d were cut, %d closed, %d lost",
+			r.Workers, r.Idle, r.S500, r.S503, r.Cut, r.Closed+r.Ended, r.Lost))
+	}
 	for _, n := range s.Notes {
 		p.line("note", n)
 	}

@@ -1,5 +1,7 @@
 package vault
 
+import "bytes"
+
 // Account keeps the line of one HTTP/1 connection from what passes through it.
 // Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
 // goroutine at a time; Write and Copied may be called beside Read.
@@ -63,18 +65,27 @@ func (a *Account) Boundary(read, written int64) {
 		return
 	}
 	a.begin, a.written = uint64(read), uint64(written)
+	var head []byte
+	if k := a.read - a.begin; a.begin < a.read && k <= maxBuffered {
+		all := a.tail[maxBuffered-k:]
+		head = bytes.TrimLeft(all, lineEnds)
+		a.begin += uint64(len(all) - len(head))
+	}
 	a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
 	a.next(readingHead)
-	if a.begin >= a.read {
+	switch {
+	case a.begin >= a.read:
 		a.read = a.begin // some were passed over
-		return
+	case len(head) > 0:
+		a.head = append(a.head, head...)
+	default:
+		a.phase = readAll
 	}
-	if k := a.read - a.begin; k <= maxBuffered {
-		a.head = append(a.head, a.tail[maxBuffered-k:]...)
-		return
-	}
-	a.phase = readAll
 }
+
+// lineEnds may come before a request, and are no part of it: some clients send
+// one after a body. A connection on which only they have come is idle.
+const lineEnds = "\r\n"
 
 // Unknown says the same of a connection on which bytes of the next request have
 // been read, nobody knows how many.
@@ -107,6 +118,23 @@ func (a *Account) Read(b []byte) {
 	case readingChunks:
 		a.readChunks(b, at-a.begin)
 	}
+	a.readBehind(b)
+}
+
+// readBehind takes line ends behind a request for a part of it.
+func (a *Account) readBehind(b []byte) {
+	end := a.begin + a.req.End
+	if a.req.End == 0 || a.read <= end {
+		return
+	}
+	more := min(a.read-end, uint64(len(b)))
+	if len(bytes.TrimLeft(b[uint64(len(b))-more:], lineEnds)) > 0 {
+		return
+	}
+	a.req.End += more
+	if a.active {
+		a.table.RequestEnd(a.fd, a.end())
+	}
 }
 
 func (a *Account) keepTail(b []byte) {
@@ -122,6 +150,8 @@ func (a *Account) readHead(b []byte) {
 	if len(a.head) > 0 {
 		a.head = append(a.head, b...)
 		b = a.head
+	} else if b = a.skipLineEnds(b); len(b) == 0 {
+		return
 	}
 	a.req = ParseRequest(b)
 	if a.req.Head == 0 {
@@ -135,6 +165,15 @@ func (a *Account) readHead(b []byte) {
 		a.phase = readingChunks
 		a.readChunks(b[a.req.Head:], a.req.Head)
 	}
+}
+
+func (a *Account) skipLineEnds(b []byte) []byte {
+	rest := bytes.TrimLeft(b, lineEnds)
+	if n := len(b) - len(rest); n > 0 {
+		a.begin += uint64(n)
+		a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
+	}
+	return rest
 }
 
 func (a *Account) partOfHead(b []byte) {

@@ -106,6 +106,35 @@ func TestAccountFollowsAConnection(t *testing.T) {
 	}
 }
 
+// TestLineEndsAreNoRequest: some clients send one after a body.
+func TestLineEndsAreNoRequest(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+	for _, whole := range []bool{true, false} {
+		k := newTalk(t)
+		k.a.Boundary(0, 0)
+		k.read("\r\n", whole)
+		k.want(Idle, 0)
+		k.read("\n"+post+"ab\r\n", whole)
+		k.want(Answer503, Known)
+		k.a.Active()
+		k.want(Answer500, Known)
+		k.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		k.want(Done, 0)
+		k.a.Boundary(k.rx-2, k.tx) // they are in net/http's buffer
+		k.want(Idle, 0)
+		k.read(post+"a", whole)
+		k.a.Active()
+		k.read("b\r", whole)
+		k.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		k.want(Done, 0)
+		k.a.Boundary(k.rx, k.tx)
+		k.read("\n", whole)
+		k.want(Idle, 0)
+		k.read("P", whole)
+		k.want(Answer503, 0)
+	}
+}
+
 func TestAccountAcrossBoundaries(t *testing.T) {
 	const get = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
 	k := newTalk(t)
