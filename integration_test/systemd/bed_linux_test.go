@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -24,12 +23,11 @@ import (
 // /run, whatever is written to /etc and /var, its units, the journal and the
 // network. All other paths are the machine's.
 type bed struct {
-	name    string // of its control group; ends in the PID of this process
-	dir     string // for this process and its bed, on the machine
-	usr     string // another /usr to lay over the machine's; "": none
-	init    *exec.Cmd
-	inside  *exec.Cmd
-	started sync.Once
+	name   string // of its control group; ends in the PID of this process
+	dir    string // for this process and its bed, on the machine
+	usr    string // another /usr to lay over the machine's; "": none
+	init   *exec.Cmd
+	inside *exec.Cmd
 }
 
 // Environment of the processes of a bed, and of who asks for one.

@@ -87,8 +87,13 @@ type unit struct {
 
 var lastPort atomic.Int32
 
-// forKinds runs a test for each kind that it can be run for.
+// forKinds runs a test for each kind that suits, in parallel.
 func forKinds(t *testing.T, suits func(kind) bool, test func(t *testing.T, u *unit)) {
+	inTurn(t, suits, func(t *testing.T, u *unit) { t.Parallel(); test(t, u) })
+}
+
+// inTurn runs a test for each kind that suits, which has systemd for itself.
+func inTurn(t *testing.T, suits func(kind) bool, test func(t *testing.T, u *unit)) {
 	inBed(t)
 	for _, k := range kinds {
 		if suits != nil && !suits(k) {
@@ -98,7 +103,6 @@ func forKinds(t *testing.T, suits func(kind) bool, test func(t *testing.T, u *un
 			if k.oldest > systemdVersion() {
 				t.Skipf("needs systemd %d, this is %d", k.oldest, systemdVersion())
 			}
-			t.Parallel()
 			test(t, k.load(t, ""))
 		})
 	}

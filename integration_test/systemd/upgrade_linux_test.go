@@ -136,7 +136,7 @@ func (u *unit) failedUpgrade() {
 func (u *unit) upgradeDuringDrain() {
 	u.t.Helper()
 	first, generation := u.who()
-	long := u.begin(time.Second)
+	long := u.begin(time.Second / 2)
 	u.systemctl("reload", u.name)
 	u.systemctl("reload", u.name)
 	if body, err := long.rest(); err != nil || body != "complete" || long.pid != first {
