@@ -21,9 +21,9 @@ func Handler(generation int) http.Handler {
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getpid())
 	})
-	mux.HandleFunc("POST /echo", echo)
+	mux.HandleFunc("POST /echo", Echo)
 	mux.HandleFunc("GET /slow", slow)
-	mux.HandleFunc("GET /long", long)
+	mux.HandleFunc("GET /long", Long)
 	return Stamp(generation, mux)
 }
 
@@ -37,7 +37,8 @@ func Stamp(generation int, next http.Handler) http.Handler {
 	})
 }
 
-func echo(w http.ResponseWriter, r *http.Request) {
+// Echo answers with the body of the request.
+func Echo(w http.ResponseWriter, r *http.Request) {
 	// Whole, as net/http ends the body with the first byte of the answer.
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	if err != nil {
@@ -56,7 +57,8 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func long(w http.ResponseWriter, r *http.Request) {
+// Long makes a raw connection of the request's, on which every byte comes back.
+func Long(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

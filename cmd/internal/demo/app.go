@@ -5,13 +5,13 @@ package demo
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/server"
 )
 
@@ -27,9 +27,9 @@ func (a *App) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", a.index)
 	mux.HandleFunc("/pid", pid)
-	mux.HandleFunc("POST /echo", echo)
+	mux.HandleFunc("POST /echo", strict.Echo)
 	mux.HandleFunc("GET /slow", slow)
-	mux.HandleFunc("GET /long", long)
+	mux.HandleFunc("GET /long", strict.Long)
 	mux.HandleFunc("GET /panic", func(http.ResponseWriter, *http.Request) { panic("handler panic") })
 	mux.HandleFunc("GET /asyncerror", asyncError)
 	mux.HandleFunc("GET /fatal", fatal)
@@ -54,16 +54,6 @@ func (a *App) index(w http.ResponseWriter, r *http.Request) {
 
 func pid(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, os.Getpid()) }
 
-func echo(w http.ResponseWriter, r *http.Request) {
-	// Whole, as net/http ends the body with the first byte of the answer.
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<20))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.Write(body)
-}
-
 func slow(w http.ResponseWriter, r *http.Request) {
 	ms, err := strconv.ParseUint(r.FormValue("ms"), 10, 32)
 	if err != nil {
@@ -74,24 +64,6 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 		fmt.Fprintf(w, "%d ms later: pid %d\n", ms, os.Getpid())
 	case <-r.Context().Done():
-	}
-}
-
-// long makes a raw connection of the request's, on which every byte comes back.
-func long(w http.ResponseWriter, _ *http.Request) {
-	c, rw, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	defer c.Close()
-	w.Header().Set("Connection", "Upgrade")
-	w.Header().Set("Upgrade", "echo")
-	fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\n")
-	w.Header().Write(rw)
-	fmt.Fprint(rw, "\r\n")
-	if rw.Flush() == nil {
-		io.Copy(c, rw)
 	}
 }
 
