@@ -1,0 +1,46 @@
+package serve
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// NextGeneration numbers processes in the order of their starts, whoever starts
+// them: it adds one to the number in the file. The Node and Python programs do
+// the same.
+func NextGeneration(path string) (int, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return 0, fmt.Errorf("lock %s: %w", path, err)
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return 0, err
+	}
+	n := parse(b) + 1
+	if err := f.Truncate(0); err != nil {
+		return 0, err
+	}
+	_, err = f.WriteAt([]byte(strconv.Itoa(n)), 0)
+	return n, err
+}
+
+// Generation is the number of the newest one; 0 before the first.
+func Generation(path string) int {
+	b, _ := os.ReadFile(path)
+	return parse(b)
+}
+
+func parse(b []byte) int {
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}

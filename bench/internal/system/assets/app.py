@@ -1,0 +1,44 @@
+"""The measured service as a WSGI application."""
+
+import fcntl
+import os
+import time
+
+
+def next_generation(path):
+    with open(path, "a+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        f.seek(0)
+        n = int(f.read() or 0) + 1
+        f.truncate(0)
+        f.write(str(n))
+        return n
+
+
+GENERATION = str(next_generation(os.environ["BENCH_COUNTER"]))
+
+
+def die():
+    os.write(2, b"nobody catches this\n")
+    os._exit(1)
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    request_id = environ.get("HTTP_X_REQUEST_ID", "")
+    if path == "/echo":
+        body = environ["wsgi.input"].read()
+    elif path == "/slow":
+        time.sleep(int(environ["QUERY_STRING"].removeprefix("ms=")) / 1000)
+        body = b"at last\n"
+    elif path == "/panic":
+        die()
+    else:
+        body = request_id.encode() + b"\n"
+    start_response("200 OK", [
+        ("Content-Length", str(len(body))),
+        ("X-Request-Id", request_id),
+        ("X-Generation", GENERATION),
+        ("X-Pid", str(os.getpid())),
+    ])
+    return [body]
