@@ -21,9 +21,9 @@ func Handler(generation int) http.Handler {
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getpid())
 	})
-	mux.HandleFunc("POST /echo", Echo)
+	mux.HandleFunc("POST /echo", EchoBody)
 	mux.HandleFunc("GET /slow", slow)
-	mux.HandleFunc("GET /long", Long)
+	mux.HandleFunc("GET /long", EchoBytes)
 	return Stamp(generation, mux)
 }
 
@@ -37,8 +37,8 @@ func Stamp(generation int, next http.Handler) http.Handler {
 	})
 }
 
-// Echo answers with the body of the request.
-func Echo(w http.ResponseWriter, r *http.Request) {
+// EchoBody answers with the body of the request.
+func EchoBody(w http.ResponseWriter, r *http.Request) {
 	// Whole, as net/http ends the body with the first byte of the answer.
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	if err != nil {
@@ -57,8 +57,8 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Long makes a raw connection of the request's, on which every byte comes back.
-func Long(w http.ResponseWriter, r *http.Request) {
+// EchoBytes makes a raw connection of the request's, on which every byte comes back.
+func EchoBytes(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
