@@ -168,16 +168,18 @@ func (u *unit) stopDuringDrain() {
 	}
 }
 
-// stop ends the service within its own timeout, and checks that it has ended as
-// it should.
-func (u *unit) stop() {
+// stop ends the service, and checks that it has ended well.
+func (u *unit) stop() { u.t.Helper(); u.endsAs("inactive", "success") }
+
+// endsAs stops the service, which must end within its own timeout.
+func (u *unit) endsAs(state, result string) {
 	u.t.Helper()
 	begin := time.Now()
 	u.systemctl("stop", u.name+".service")
 	if took := time.Since(begin); took > stopTimeout+2*time.Second {
 		u.t.Errorf("the stop took %v", took)
 	}
-	for property, want := range map[string]string{"ActiveState": "inactive", "Result": "success", "NRestarts": "0"} {
+	for property, want := range map[string]string{"ActiveState": state, "Result": result, "NRestarts": "0"} {
 		if v := u.show(property); v != want {
 			u.t.Errorf("after the stop %s is %q, not %q", property, v, want)
 		}
