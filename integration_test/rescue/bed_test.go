@@ -289,6 +289,9 @@ func (l *loading) end() *strict.Report {
 func verdict(r *strict.Report) error {
 	var wrong []string
 	for f, n := range r.Total.Faults {
+		if f == strict.NoAnswer {
+			n -= behind(r)
+		}
 		if n > 0 && f != strict.Status && f != strict.Cut && f != strict.Dropped {
 			wrong = append(wrong, fmt.Sprintf("%d requests: %s", n, f))
 		}
@@ -307,6 +310,15 @@ func verdict(r *strict.Report) error {
 		return nil
 	}
 	return fmt.Errorf("%s\n%v", strings.Join(wrong, ", "), r.Failures)
+}
+
+// behind is the number of requests that were pipelined behind one whose answer was
+// cut: they get nothing.
+func behind(r *strict.Report) int64 {
+	if p := r.Kinds[strict.Pipelined]; p != nil && p.Faults[strict.Cut] > 0 {
+		return p.Faults[strict.NoAnswer]
+	}
+	return 0
 }
 
 // ask makes one request on a connection of its own, and returns the answer with
