@@ -185,7 +185,10 @@ func (r *rescue) unique() []fetched {
 	return once
 }
 
-// notOurs is an outgoing connection of the worker, say.
+// notOurs is closed plainly: an outgoing connection of the worker, or one that was
+// accepted and is not in the table, and yet bytes have passed. That one was about
+// to be closed, or has come from another process which the worker had not told
+// that it takes it, or has gone to another one.
 const notOurs Verdict = -1
 
 func (r *rescue) judgment(f fetched) (Conn, Judgment) {
@@ -201,6 +204,9 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	counters, err := Inspect(f.fd)
 	if err != nil && f.line.State != Sent {
 		return conn, Judgment{Verdict: Close}
+	}
+	if !conn.Marked && err == nil && counters.Consumed+counters.Written > 0 {
+		return conn, Judgment{Verdict: notOurs}
 	}
 	j := Classify(f.line, counters)
 	if j.Verdict == Leave {

@@ -165,7 +165,13 @@ func (e *estate) open(o vault.Options) *bequest {
 func (e *estate) record(b *bequest) {
 	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
 	for _, c := range b.Idle {
-		e.own[c.Cookie], e.left[c.Cookie] = true, true
+		e.left[c.Cookie] = true
+		if !c.Marked && e.heir != nil { // taken from the table, but not closed yet: it has moved
+			c.Clean = true
+			b.sent = append(b.sent, e.strand(c))
+			continue
+		}
+		e.own[c.Cookie] = true
 		b.idle = append(b.idle, e.strand(c))
 	}
 	for _, c := range b.Ended {
