@@ -86,6 +86,8 @@ func (r *connsRunner) drain(ctx context.Context, how ending) {
 	r.table.wait(ctx) // the handlers have been told
 }
 
+func (r *connsRunner) redirect(*handover.Sender) {}
+
 func (r *connsRunner) resume() bool {
 	r.table.resume()
 	return true

@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -18,7 +20,8 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 	s.log.Infof("close %s: %s", plural(len(s.runners), "server"), d.Reason)
 
 	// 1. The application hears of it first.
-	to := s.sender(d)
+	to := s.sender(d.Successor, d.SuccessorDead)
+	all := senders{all: []*handover.Sender{to}}
 	s.moving.Store(to != nil)
 	s.draining.Store(true)
 	s.epoch.Load().end()
@@ -34,7 +37,9 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 	done := make(chan struct{})
 	go func() {
 		work.Wait()
-		s.sent(ctx, to)
+		for _, to := range all.list() {
+			s.sent(ctx, to)
+		}
 		hooks.Wait()
 		s.hooks.wait()
 		close(done)
@@ -45,6 +50,9 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 		case <-stop: // whoever ends any generation means the service
 			stop = nil
 			s.gen.Stop()
+			continue
+		case next := <-d.Successors: // the one before is dead
+			s.redirect(&all, next)
 			continue
 		case <-done:
 		case <-ctx.Done():
@@ -64,6 +72,34 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 		s.expire(d)
 	}
 	return false
+}
+
+// senders are those of one drain: the last one works.
+type senders struct {
+	mu  sync.Mutex
+	all []*handover.Sender
+}
+
+func (s *senders) list() []*handover.Sender {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+func (s *senders) add(to *handover.Sender) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, to)
+}
+
+// redirect lets connections go to another successor.
+func (s *Server) redirect(all *senders, next upgrader.Successor) {
+	to := s.sender(next.Link, next.Dead)
+	all.add(to)
+	s.moving.Store(true)
+	for _, r := range s.runners {
+		r.redirect(to)
+	}
 }
 
 // drainContext is done at the deadline, or when somebody asked that the drain

@@ -38,6 +38,8 @@ type runner interface {
 	serve(fail func(error))
 	// drain returns when nothing is left to do, or ctx is done.
 	drain(ctx context.Context, how ending)
+	// redirect lets a drain go on with another sender, as its own has failed.
+	redirect(*handover.Sender)
 	// resume serves again after a drain; false: it can't.
 	resume() bool
 	// cut ends what is left, at once.

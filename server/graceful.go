@@ -79,6 +79,8 @@ func (g *graceful) beginEnd() {
 }
 
 // resume shuts the gates again, whose connections nobody would serve.
+func (g *graceful) redirect(*handover.Sender) {}
+
 func (g *graceful) resume() bool {
 	for _, ln := range g.lns {
 		if gl, ok := ln.Listener.(*gate.Listener); ok {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
-	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -41,11 +40,11 @@ func (s *Server) receiveFrom(ctx context.Context, l *link.Conn) {
 }
 
 // sender gives connections to the successor; nil: there is no way.
-func (s *Server) sender(d *upgrader.Drain) *handover.Sender {
-	if d.Successor == nil {
+func (s *Server) sender(l *link.Conn, dead <-chan struct{}) *handover.Sender {
+	if l == nil {
 		return nil
 	}
-	return handover.NewSender(d.Successor, handover.SenderConfig{Dead: d.SuccessorDead, Log: s.log})
+	return handover.NewSender(l, handover.SenderConfig{Dead: dead, Log: s.log})
 }
 
 // sent ends the handover.

@@ -4,13 +4,13 @@ import (
 	"context"
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
-	"github.com/tablecloth-go/tablecloth/upgrader"
+	"github.com/tablecloth-go/tablecloth/internal/link"
 )
 
 // Connections can't travel on Windows, where no process follows another.
 
 func (s *Server) receive(context.Context) {}
 
-func (s *Server) sender(*upgrader.Drain) *handover.Sender { return nil }
+func (s *Server) sender(*link.Conn, <-chan struct{}) *handover.Sender { return nil }
 
 func (s *Server) sent(context.Context, *handover.Sender) {}

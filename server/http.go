@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
@@ -36,6 +37,8 @@ type httpRunner struct {
 	gates   []*gate.Listener
 	wrapped []net.Listener
 	closing sync.Once
+
+	redirected atomic.Pointer[handover.Sender] // a drain is to go on with this one
 }
 
 func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner, error) {
@@ -215,7 +218,7 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 	}
 	h.goAway()
 	h.table.begin(grace)
-	err := h.live.Drain(ctx, live.DrainOptions{Sender: how.sender, IdleGrace: grace, Stopping: how.stopping})
+	err := h.drainMoving(ctx, live.DrainOptions{Sender: how.sender, IdleGrace: grace, Stopping: how.stopping})
 	if err == nil && len(h.wrapped) > 0 {
 		pause(ctx, settle) // what those have accepted is seen a little later
 	}
@@ -228,6 +231,23 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 		}
 		pause(ctx, time.Millisecond)
 	}
+}
+
+// drainMoving begins again whenever there is another sender.
+func (h *httpRunner) drainMoving(ctx context.Context, o live.DrainOptions) error {
+	for {
+		err := h.live.Drain(ctx, o)
+		to := h.redirected.Swap(nil)
+		if to == nil || ctx.Err() != nil {
+			return err
+		}
+		o.Sender = to
+	}
+}
+
+func (h *httpRunner) redirect(to *handover.Sender) {
+	h.redirected.Store(to)
+	h.live.Resume()
 }
 
 // goAway ends HTTP/2 connections when their requests are answered. The server it

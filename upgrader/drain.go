@@ -66,7 +66,8 @@ func (l *life) handOver(h heir) {
 // beginDrain closes Exit.
 func (l *life) beginDrain(reason Reason, timeout time.Duration, h heir) {
 	d := &drainState{expired: make(chan struct{}), resumed: make(chan struct{})}
-	d.Drain = Drain{Reason: reason, Deadline: time.Now().Add(timeout), Expired: d.expired, Resumed: d.resumed}
+	d.Drain = Drain{Reason: reason, Deadline: time.Now().Add(timeout), Expired: d.expired, Resumed: d.resumed,
+		Successors: l.u.heirs}
 	u := l.u
 	d.timer = time.AfterFunc(timeout, func() {
 		u.post(func(l *life) {
@@ -206,4 +207,3 @@ func (u *Upgrader) stopNow(l *life) {
 	l.event(control.Event{Kind: control.EventStop, Text: "the service is being stopped"})
 	l.beginDrain(Stopped, u.o.StopDelay+u.o.StopTimeout, nil)
 }
-

@@ -35,6 +35,7 @@ type underKeeper struct {
 	mu      sync.Mutex
 	waiting map[string]chan control.Outcome // upgrades asked for, by ID
 	heir    *keptHeir                       // where connections go at a drain
+	told    bool                            // to drain
 }
 
 // welcomeTimeout bounds the wait for the keeper's first word.
@@ -143,15 +144,25 @@ func (k *underKeeper) meet(m *kept.Peer, files []int) {
 		k.u.connectionsFrom(l)
 		return
 	}
+	h := newKeptHeir(m.PID, l)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.heir = newKeptHeir(m.PID, l)
+	if !k.told {
+		k.heir = h
+		return
+	}
+	select {
+	case k.u.heirs <- Successor{PID: h.id, Link: l, Dead: h.died}:
+	default:
+		l.Close()
+	}
 }
 
 // drain does what the keeper says.
 func (k *underKeeper) drain(m *kept.Drain) {
 	k.mu.Lock()
 	h := k.heir
+	k.told = true
 	k.mu.Unlock()
 	if h == nil {
 		h = newKeptHeir(0, nil)

@@ -36,6 +36,8 @@ type Drain struct {
 	// SuccessorDead is closed when the successor has died: what was on its way
 	// to it is this generation's again. nil: not known.
 	SuccessorDead <-chan struct{}
+	// Successors gives others, in whose place the first one was: it has died.
+	Successors <-chan Successor
 	// Expired is closed at the deadline, or when somebody asked that the drain
 	// end at once. What is left should be cut then, and the process end: if it
 	// doesn't, its successor kills it a second later.
@@ -44,6 +46,13 @@ type Drain struct {
 	// ended: it acts for the service again, and its listeners accept again.
 	// Exit and Drain are other ones then.
 	Resumed <-chan struct{}
+}
+
+// Successor is where live connections can go.
+type Successor struct {
+	PID  int
+	Link *link.Conn
+	Dead <-chan struct{} // closed when it has died
 }
 
 // Status is what Upgrader.Status tells.
@@ -72,6 +81,7 @@ type Upgrader struct {
 	kept       bool           // by a keeper
 
 	sources chan *link.Conn // of Predecessors
+	heirs   chan Successor  // of Drain.Successors
 
 	served chan struct{} // closed: Ready has succeeded
 	inbox  chan func(*life)
@@ -136,6 +146,7 @@ func build(o Options) *Upgrader {
 		events:    control.NewEvents(0),
 		outcomes:  new(control.Outcomes),
 		sources:   make(chan *link.Conn, maxSources),
+		heirs:     make(chan Successor, maxSources),
 		inbox:     make(chan func(*life), 64),
 		served:    make(chan struct{}),
 		over:      make(chan struct{}),

@@ -30,8 +30,8 @@ type estate struct {
 	listen  []listening
 	others  []netip.AddrPort
 	givers  []*estate // workers that were told to send connections to this one
-	heir    *estate   // the worker that this one was told to send connections to
-	link    int       // this one's end of the link to it, once more; -1: none
+	heirs   []*estate // workers that this one was told to send connections to, the last one living perhaps
+	link    int       // this one's end of the link to that one, once more; -1: none
 	own     map[uint64]bool
 	left    map[uint64]bool
 }
@@ -166,7 +166,7 @@ func (e *estate) record(b *bequest) {
 	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
 	for _, c := range b.Idle {
 		e.left[c.Cookie] = true
-		if !c.Marked && e.heir != nil { // taken from the table, but not closed yet: it has moved
+		if !c.Marked && len(e.heirs) > 0 { // taken from the table, but not closed yet: it has moved
 			c.Clean = true
 			b.sent = append(b.sent, e.strand(c))
 			continue
@@ -218,7 +218,7 @@ func (e *estate) bind(heir *estate, link int) {
 	if e.link >= 0 {
 		unix.Close(e.link)
 	}
-	e.heir, e.link = heir, -1
+	e.heirs, e.link = append(e.heirs, heir), -1
 	if fd, err := unix.FcntlInt(uintptr(link), unix.F_DUPFD_CLOEXEC, 0); err == nil {
 		e.link = fd
 	}
@@ -228,12 +228,19 @@ func (e *estate) bind(heir *estate, link int) {
 	heir.givers = append(heir.givers, e)
 }
 
-// takeLink returns the link to the heir once; nil: there is none.
-func (e *estate) takeLink() (heir *estate, link int) {
+// bereft reports whether the worker was to send connections to one that is dead.
+func (e *estate) bereft() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	heir, link, e.link = e.heir, e.link, -1
-	return heir, link
+	return len(e.heirs) > 0 && isClosed(e.heirs[len(e.heirs)-1].gone)
+}
+
+// takeLink returns the heirs and, once, the link to the last of them.
+func (e *estate) takeLink() (heirs []*estate, link int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	heirs, link, e.link = e.heirs, e.link, -1
+	return heirs, link
 }
 
 // diedBefore reports whether e was dead when other died, which is dead.

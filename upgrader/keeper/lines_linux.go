@@ -64,11 +64,12 @@ func (m *messenger) Send(msg kept.Message, files ...int) {
 }
 
 // introduce gives a worker and the one in whose place it is a link to each other,
-// on which connections can move.
+// on which connections can move; and to one that drains and whose own successor
+// has died.
 func (s *service) introduce(p *process) {
 	for _, q := range s.procs {
 		_, w := s.state.find(q.proc)
-		if q == p || q.index != p.index || q.line == nil || q.drained != nil || w == nil || w.life != draining {
+		if q == p || q.index != p.index || q.line == nil || w == nil || w.life != draining || q.drained != nil && !q.estate.bereft() {
 			continue
 		}
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -79,7 +80,6 @@ func (s *service) introduce(p *process) {
 		q.estate.bind(p.estate, fds[0])
 		q.line.Send(&kept.Peer{Role: kept.Successor, Generation: p.generation, PID: p.pid()}, fds[0])
 		p.line.Send(&kept.Peer{Role: kept.Predecessor, Generation: q.generation, PID: q.pid()}, fds[1])
-		return
 	}
 }
 

@@ -61,9 +61,9 @@ func (s *service) inherit(p *process, b *bequest) {
 	} else {
 		go s.sortOut(p.estate, givers, b.idle)
 	}
-	heir, l := p.estate.takeLink()
+	heirs, l := p.estate.takeLink()
 	if len(b.sent) > 0 {
-		go s.sortOutSent(heir, l, b.sent)
+		go s.sortOutSent(heirs, l, b.sent)
 	} else if l >= 0 {
 		unix.Close(l)
 	}
@@ -160,12 +160,15 @@ func (g *estate) afterwards() (map[uint64]bool, bool) {
 
 // sortOutSent finds a home for connections whose worker died while it was sending
 // them to another one, which may have got them.
-func (s *service) sortOutSent(heir *estate, fd int, conns []stranded) {
-	if heir != nil && fd >= 0 {
-		heir.hearOut(fd)
+func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded) {
+	if fd >= 0 {
+		heirs[len(heirs)-1].hearOut(fd)
 	}
 	gone := map[uint64]bool{}
-	if heir != nil && isClosed(heir.gone) {
+	for _, heir := range heirs {
+		if !isClosed(heir.gone) {
+			continue
+		}
 		<-heir.opened
 		heir.mu.Lock()
 		for c := range heir.left {
