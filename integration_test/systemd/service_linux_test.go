@@ -31,6 +31,8 @@ const (
 	fileFail  = "fail"  // before it is ready: "exit", "hang"
 	fileDelay = "delay" // how long it takes until it is ready
 	fileLines = "lines" // print a numbered line every so often
+
+	fileRelease = "release" // what is under way shall end
 )
 
 const failStatus = 7
@@ -74,17 +76,26 @@ func serve() int {
 }
 
 // routes are those of strict clients, and one whose answer begins at once and ends
-// when the client asked for it.
+// after the time that the client asked for, or when all are released.
 func routes(generation int) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", strict.Handler(generation))
 	mux.Handle("GET /begun", strict.Stamp(generation, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.FormValue("for"))
 		http.NewResponseController(w).Flush()
-		select {
-		case <-time.After(d):
+		over := time.After(d)
+		for {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				if told(fileRelease) == "" {
+					continue
+				}
+			case <-over:
+			case <-r.Context().Done():
+				return
+			}
 			fmt.Fprint(w, "complete")
-		case <-r.Context().Done():
+			return
 		}
 	})))
 	return mux
@@ -92,7 +103,7 @@ func routes(generation int) http.Handler {
 
 // Timeouts of the service. Whoever asks for more than KillTimeout is cut.
 const (
-	killTimeout = 5 * time.Second
+	killTimeout = 20 * time.Second
 	stopTimeout = 3 * time.Second
 )
 

@@ -70,7 +70,7 @@ NotifyAccess=none
 WatchdogSec=0
 PIDFile=%t/tablecloth/NAME/pid
 ExecStart=
-ExecStart=BIN/tablecloth run --detach --pidfile=%t/tablecloth/NAME/pid --name=NAME --control=%t/tablecloth/NAME/control --listen=127.0.0.1:PORT --kill-timeout=5s --stop-timeout=3s -- BIN/self
+ExecStart=BIN/tablecloth run --detach --pidfile=%t/tablecloth/NAME/pid --name=NAME --control=%t/tablecloth/NAME/control --listen=127.0.0.1:PORT --kill-timeout=20s --stop-timeout=3s -- BIN/self
 `
 
 // patience bounds failures only.
@@ -202,6 +202,9 @@ func (u *unit) mainPID() int {
 
 func (u *unit) kill(pid int, sig syscall.Signal) {
 	u.t.Helper()
+	if pid <= 1 || pid == os.Getpid() {
+		u.t.Fatalf("process %d is not the service's", pid)
+	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		u.t.Fatalf("kill %d: %v", pid, err)
 	}
