@@ -60,5 +60,3 @@ func systemsCommand() *cobra.Command {
 		},
 	}
 }
-
-func reportCommand() *cobra.Command { return &cobra.Command{Use: "report"} }

@@ -126,12 +126,13 @@ func (r *run) event(ctx context.Context) (Event, error) {
 	if err := r.act(&e, served); err != nil {
 		e.Error = err.Error()
 	}
-	if err := sleep(ctx, r.Window-(time.Since(r.start)-trigger)); err != nil {
+	watched := r.Window + r.inst.Tail
+	if err := sleep(ctx, watched-(time.Since(r.start)-trigger)); err != nil {
 		return e, err
 	}
 	after := r.load.Snapshot()
 	e.count(before, after)
-	r.tape.fill(&e, trigger, r.Window, base, served)
+	r.tape.fill(&e, trigger, r.Window, watched, base, served)
 	e.Line = r.tape.line(trigger, r.Window/2, r.Window)
 	return e, nil
 }
@@ -151,8 +152,11 @@ func (r *run) act(e *Event, served int) error {
 		return r.supervise(pids)
 	case "panic":
 		pids := r.inst.Processes()
-		e.Answer = request(r.inst.Addr, "/panic")
-		return r.supervise(pids)
+		answer := make(chan string, 1)
+		go func() { answer <- request(r.inst.Addr, "/panic", r.Window) }()
+		err := r.supervise(pids)
+		e.Answer = <-answer
+		return err
 	}
 	return fmt.Errorf("no action %q", r.Action)
 }
@@ -223,7 +227,7 @@ func await(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for {
-		answer := request(addr, "/")
+		answer := request(addr, "/", time.Second)
 		if answer == "200" {
 			return nil
 		}
@@ -234,13 +238,13 @@ func await(ctx context.Context, addr string) error {
 }
 
 // request makes one, and tells the status of the answer, or what came instead.
-func request(addr, path string) string {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
+func request(addr, path string, timeout time.Duration) string {
+	c, err := net.DialTimeout("tcp", addr, timeout)
 	if err != nil {
 		return "no connection"
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(timeout))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, addr)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

@@ -57,9 +57,10 @@ func (t *tape) cut(from, to time.Duration) *tape {
 
 // fill in what can be told from the answers. Generations above base are new;
 // served is the process that answered before.
-func (t *tape) fill(e *Event, trigger, window time.Duration, base, served int) {
-	before, during := t.cut(trigger-window, trigger), t.cut(trigger, trigger+window)
-	e.Before, e.During = before.latency(), during.latency()
+func (t *tape) fill(e *Event, trigger, window, watched time.Duration, base, served int) {
+	e.Before = t.cut(trigger-window, trigger).latency()
+	e.During = t.cut(trigger, trigger+window).latency()
+	during := t.cut(trigger, trigger+watched)
 	e.FirstNew, e.LastOld, e.Next = Never, Never, Never
 	for _, a := range during.answers {
 		since := a.At - trigger
@@ -73,7 +74,7 @@ func (t *tape) fill(e *Event, trigger, window time.Duration, base, served int) {
 			e.Next = since
 		}
 	}
-	e.Gap = during.gap(trigger, trigger+window)
+	e.Gap = during.gap(trigger, trigger+watched)
 	e.Failed = during.lost()
 }
 

@@ -24,6 +24,7 @@ func endlessly(o Options) error {
 	if err != nil {
 		return err
 	}
+	endless.DefaultHammerTime = DrainTime
 	return endless.ListenAndServe(o.Addr, h)
 }
 
@@ -32,7 +33,7 @@ func overseen(o Options) error {
 	overseer.Run(overseer.Config{
 		Required:         true,
 		Address:          o.Addr,
-		TerminateTimeout: drainTime,
+		TerminateTimeout: DrainTime,
 		NoWarn:           true,
 		Program: func(s overseer.State) {
 			hs, err := o.server(bare)

@@ -20,8 +20,8 @@ type Options struct {
 	Counter string // path of the file that numbers generations
 }
 
-// drainTime bounds the end of a replaced process. The same for all.
-const drainTime = 10 * time.Second
+// DrainTime bounds the end of a replaced process. The same for all.
+const DrainTime = 5 * time.Second
 
 var programs = map[string]func(Options) error{
 	"plain":      plain,
@@ -74,7 +74,7 @@ func (o Options) server(s spawn) (*http.Server, error) {
 
 // shutdown is net/http's own drain.
 func shutdown(hs *http.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), DrainTime)
 	defer cancel()
 	return hs.Shutdown(ctx)
 }

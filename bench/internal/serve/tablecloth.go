@@ -14,7 +14,7 @@ func clothed(o Options) error {
 		return err
 	}
 	return server.Run(context.Background(), server.Options{
-		KillTimeout: drainTime,
+		KillTimeout: DrainTime,
 		Log:         upgrader.Discard,
 	}, server.HTTP("web", hs))
 }

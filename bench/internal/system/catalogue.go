@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/bench/internal/serve"
 )
 
 // Catalogue lists all systems, ours last.
@@ -57,7 +59,7 @@ func libraries() []*System {
 		},
 		{
 			Name: "overseer", Title: "jpillora/overseer", Setup: "http.Serve on State.Listener; SIGUSR2 to the master",
-			Delay: restartDelay, version: module("github.com/jpillora/overseer"), start: program("overseer"), upgrade: signalLeader(syscall.SIGUSR2),
+			Delay: restartDelay, Tail: serve.DrainTime, version: module("github.com/jpillora/overseer"), start: program("overseer"), upgrade: signalLeader(syscall.SIGUSR2),
 		},
 		{
 			Name: "starter", Title: "Server::Starter, a net/http program", Setup: "start_server with its defaults; SIGHUP, the program drains at SIGTERM",
@@ -104,7 +106,7 @@ func starter(i *Instance) (*exec.Cmd, error) {
 }
 
 func (i *Instance) kept(flags, program []string) *exec.Cmd {
-	args := append([]string{"run", "--control=none", "--kill-timeout=10s", "--listen=" + i.Addr}, flags...)
+	args := append([]string{"run", "--control=none", "--kill-timeout=5s", "--listen=" + i.Addr}, flags...)
 	return exec.Command(i.Bed.Tablecloth, append(append(args, "--"), program...)...)
 }
 

@@ -104,7 +104,7 @@ func (i *Instance) configure(name string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	err = t.Execute(f, map[string]any{"Dir": i.Dir, "Addr": i.Addr, "Backend": i.Backend, "Generation": i.number, "Echo": echoModule})
+	err = t.Execute(f, map[string]any{"Dir": i.Dir, "Addr": i.Addr, "Backend": i.Backend, "Generation": i.number, "Echo": echoModule, "Daemon": i.daemon})
 	if err != nil {
 		return "", err
 	}
@@ -115,8 +115,18 @@ func (i *Instance) configure(name string) (string, error) {
 }
 
 func nginx(i *Instance) (*exec.Cmd, error) {
+	// In the foreground nginx ignores SIGUSR2.
+	i.daemon = "off"
+	if i.Name == "nginx-usr2" {
+		i.daemon = "on"
+	}
 	path, err := i.configure("nginx.conf")
-	return exec.Command("nginx", "-c", path, "-e", filepath.Join(i.Dir, "error.log")), err
+	if err != nil {
+		return nil, err
+	}
+	// It executes the same path again, and searches nowhere.
+	self, err := exec.LookPath("nginx")
+	return exec.Command(self, "-c", path, "-e", filepath.Join(i.Dir, "error.log")), err
 }
 
 func nginxReload(i *Instance) error {
@@ -131,23 +141,23 @@ func nginxBinary(i *Instance) error {
 	if _, err := i.configure("nginx.conf"); err != nil {
 		return err
 	}
-	if err := syscall.Kill(i.leader, syscall.SIGUSR2); err != nil {
-		return err
-	}
-	select {
-	case <-i.answered(i.number):
-	case <-time.After(10 * time.Second):
-		return errors.New("the new master's workers don't answer")
-	}
-	old := i.leader
 	b, err := os.ReadFile(filepath.Join(i.Dir, "nginx.pid"))
 	if err != nil {
 		return err
 	}
-	if i.leader, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil {
+	old, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
 		return err
 	}
-	return syscall.Kill(old, syscall.SIGQUIT)
+	if err := syscall.Kill(old, syscall.SIGUSR2); err != nil {
+		return err
+	}
+	select {
+	case <-i.answered(i.number):
+		return syscall.Kill(old, syscall.SIGQUIT)
+	case <-time.After(5 * time.Second):
+		return errors.New("the new master's workers don't answer")
+	}
 }
 
 // backend starts what the proxy stands in front of.
@@ -188,7 +198,7 @@ func node(i *Instance) (*exec.Cmd, error) {
 }
 
 var gunicornArgs = []string{
-	"gunicorn", "--workers=2", "--worker-class=gthread", "--threads=64", "--keep-alive=120", "--graceful-timeout=10",
+	"gunicorn", "--workers=2", "--worker-class=gthread", "--threads=64", "--keep-alive=120", "--graceful-timeout=5",
 	"--log-level=warning", "app:app",
 }
 

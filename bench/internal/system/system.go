@@ -21,6 +21,9 @@ type System struct {
 	// Delay is how long the supervisor, which is this program, waits before it starts
 	// the system again when nothing of it lives.
 	Delay time.Duration
+	// Tail is how much longer than others it is watched after an event, as its old
+	// process lives on so long.
+	Tail time.Duration
 	// Events that are left out, and why.
 	Skip map[string]string
 
@@ -46,9 +49,10 @@ type Instance struct {
 	Backend string // of a proxy
 	Dir     string
 
-	number   int   // of configurations written
-	leader   int   // pid of what was started
-	aside    []int // helpers which are no part of the system
+	number   int    // of configurations written
+	daemon   string // nginx's, on or off
+	leader   int    // pid of what was started
+	aside    []int  // helpers which are no part of the system
 	serving  func() int
 	answered func(generation int) <-chan struct{}
 }

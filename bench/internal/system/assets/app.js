@@ -62,5 +62,5 @@ function worker() {
   // be counted as connections that an upgrade closed.
   server.keepAliveTimeout = 120e3;
   server.listen(Number(port), host);
-  graceful({ servers: [server], killTimeout: '10s' });
+  graceful({ servers: [server], killTimeout: '5s' });
 }

@@ -1,0 +1,293 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/bench/internal/measure"
+	"github.com/tablecloth-go/tablecloth/bench/internal/system"
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+)
+
+//go:embed page.md
+var page string
+
+// Read merges files of results.
+func Read(paths ...string) (All, error) {
+	var a All
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return a, err
+		}
+		var r measure.Results
+		if err := json.Unmarshal(b, &r); err != nil {
+			return a, fmt.Errorf("%s: %w", path, err)
+		}
+		a.Runs = append(a.Runs, r)
+	}
+	return a, nil
+}
+
+// Write makes dir/bench.md, and the plots in dir/bench.
+func (a All) Write(dir string) error {
+	plots := filepath.Join(dir, "bench")
+	if err := os.MkdirAll(plots, 0o777); err != nil {
+		return err
+	}
+	names := systemNames()
+	for _, action := range []string{"upgrade", "crash"} {
+		if err := a.lostBars(filepath.Join(plots, "lost-"+action+".svg"), action, names); err != nil {
+			return err
+		}
+		if err := a.timelines(filepath.Join(plots, "timeline-"+action+".svg"), action, names); err != nil {
+			return err
+		}
+	}
+	text, err := a.markdown()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "bench.md"), text, 0o666)
+}
+
+func (a All) markdown() ([]byte, error) {
+	t, err := template.New("page").Parse(page)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, map[string]any{
+		"Runs":     a.Runs,
+		"Upgrades": a.upgrades("upgrade", false),
+		"Blind":    a.upgrades("upgrade", true),
+		"Idle":     a.upgrades("idle", false),
+		"Crashes":  a.crashes("crash"),
+		"Panics":   a.crashes("panic"),
+		"Steady":   a.steadyTable(),
+		"Better":   a.betterThanOurs(),
+		"Systems":  a.systemsTable(),
+		"LeftOut":  a.leftOut(),
+		"Events":   a.eventCount(),
+	})
+	return b.Bytes(), err
+}
+
+func systemNames() []string {
+	var names []string
+	for _, s := range system.Catalogue() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func title(name string) string {
+	if s, err := system.Find(name); err == nil {
+		return s[0].Title
+	}
+	return name
+}
+
+// table is one in Markdown; "" if it has no rows.
+func table(head []string, rows [][]string) string {
+	if len(rows) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	line(head)
+	align := make([]string, len(head))
+	for i := range align {
+		align[i] = "---:"
+	}
+	align[0] = "---"
+	line(align)
+	for _, r := range rows {
+		line(r)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func (a All) upgrades(action string, blind bool) string {
+	var rows [][]string
+	for _, name := range systemNames() {
+		e := a.events(name, action, blind)
+		if len(e) == 0 {
+			continue
+		}
+		rows = append(rows, []string{
+			title(name),
+			counts(e, refused).String(),
+			counts(e, broken).String(),
+			counts(e, func(e *measure.Event) int64 { return e.LostOf(measure.Posts) }).String(),
+			counts(e, (*measure.Event).Closed).String(),
+			counts(e, func(e *measure.Event) int64 { return e.Ends[strict.Announced] }).String(),
+			counts(e, func(e *measure.Event) int64 { return e.Moved }).String(),
+			millis(e, func(e *measure.Event) time.Duration { return e.FirstNew }).String(),
+			millis(e, func(e *measure.Event) time.Duration { return e.LastOld }).String(),
+			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
+			of(e, slowdown).String(),
+		})
+	}
+	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "last old, ms", "gap, ms", "p99 ×"}, rows)
+}
+
+// slowdown is the 99th percentile of latency in an event over that before it.
+func slowdown(e *measure.Event) (float64, bool) {
+	return float64(e.During.P99) / float64(max(1, e.Before.P99)), e.Before.N > 0 && e.During.N > 0
+}
+
+func (a All) crashes(action string) string {
+	var rows [][]string
+	for _, name := range systemNames() {
+		e := a.events(name, action, false)
+		if len(e) == 0 {
+			continue
+		}
+		row := []string{
+			title(name),
+			counts(e, refused).String(),
+			counts(e, broken).String(),
+			counts(e, status).String(),
+			counts(e, (*measure.Event).Closed).String(),
+			millis(e, func(e *measure.Event) time.Duration { return e.Next }).String(),
+			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
+		}
+		if action == "panic" {
+			row = append(row, e[0].Answer)
+		}
+		rows = append(rows, row)
+	}
+	head := []string{"system", "refused", "broken", "5xx", "closed", "next answer, ms", "gap, ms"}
+	if action == "panic" {
+		head = append(head, "its own request")
+	}
+	return table(head, rows)
+}
+
+func (a All) cpu(name string) sample {
+	var s sample
+	for _, st := range a.steady(name) {
+		s = append(s, float64(st.CPU)/float64(max(1, st.Answers))/float64(time.Microsecond))
+	}
+	return s
+}
+
+// cpuRatio compares rounds, as the machine is the same within each.
+func (a All) cpuRatio(name, base string) sample {
+	byRound := map[int]float64{}
+	for _, st := range a.steady(base) {
+		byRound[st.Round] = float64(st.CPU) / float64(max(1, st.Answers))
+	}
+	var s sample
+	for _, st := range a.steady(name) {
+		if b := byRound[st.Round]; b > 0 {
+			s = append(s, float64(st.CPU)/float64(max(1, st.Answers))/b)
+		}
+	}
+	return s
+}
+
+func (a All) steadyTable() string {
+	var rows [][]string
+	for _, name := range systemNames() {
+		st := a.steady(name)
+		if len(st) == 0 {
+			continue
+		}
+		var memory, p50, p99 sample
+		for _, s := range st {
+			memory = append(memory, float64(s.Memory)/(1<<20))
+			p50 = append(p50, float64(s.Latency.P50)/float64(time.Millisecond))
+			p99 = append(p99, float64(s.Latency.P99)/float64(time.Millisecond))
+		}
+		rows = append(rows, []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").String(), memory.String(), p50.String(), p99.String()})
+	}
+	return table([]string{"system", "CPU per request, µs", "× net/http", "memory, MB", "p50, ms", "p99, ms"}, rows)
+}
+
+// betterThanOurs says for each measure who beats us at it.
+func (a All) betterThanOurs() []string {
+	foreign := systemNames()[:len(systemNames())-4]
+	var lines []string
+	say := func(what, ours string, f func(string) sample) {
+		b := better(foreign, ours, f)
+		if len(b) == 0 {
+			return
+		}
+		for i, s := range b {
+			b[i] = fmt.Sprintf("%s (%s)", title(s), number(f(s).median()))
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s has %s; fewer have %s.", what, title(ours), number(f(ours).median()), strings.Join(b, ", ")))
+	}
+	ev := func(action string, f func([]measure.Event) sample) func(string) sample {
+		return func(name string) sample { return f(a.events(name, action, false)) }
+	}
+	firstNew := ev("upgrade", func(e []measure.Event) sample {
+		return millis(e, func(e *measure.Event) time.Duration { return e.FirstNew })
+	})
+	next := ev("crash", func(e []measure.Event) sample {
+		return millis(e, func(e *measure.Event) time.Duration { return e.Next })
+	})
+	lost := ev("crash", func(e []measure.Event) sample { return counts(e, (*measure.Event).Lost) })
+	gap := ev("upgrade", func(e []measure.Event) sample {
+		return millis(e, func(e *measure.Event) time.Duration { return e.Gap })
+	})
+	for _, ours := range []string{"tablecloth", "kept"} {
+		say("Milliseconds from the trigger of an upgrade to the first new answer", ours, firstNew)
+		say("Longest time without an answer in an upgrade, ms", ours, gap)
+		say("Failed requests when the process is killed", ours, lost)
+		say("Milliseconds from a kill to the next answer of another process", ours, next)
+		say("CPU time per request, µs", ours, a.cpu)
+	}
+	return lines
+}
+
+func (a All) systemsTable() string {
+	var rows [][]string
+	for _, s := range system.Catalogue() {
+		if v := a.version(s.Name); v != "–" {
+			rows = append(rows, []string{"`" + s.Name + "`", s.Title, v, s.Setup})
+		}
+	}
+	return strings.ReplaceAll(table([]string{"name", "system", "version", "how"}, rows), "---:", "---")
+}
+
+func (a All) leftOut() []string {
+	seen := map[string]string{}
+	for _, r := range a.Runs {
+		for name, why := range r.LeftOut {
+			seen[name] = why
+		}
+	}
+	var lines []string
+	for _, name := range systemNames() {
+		if why := seen[name]; why != "" && a.version(name) == "–" {
+			lines = append(lines, title(name)+": "+why)
+		}
+	}
+	return lines
+}
+
+func (a All) eventCount() string {
+	n := map[string]int{}
+	for _, r := range a.Runs {
+		for _, e := range r.Events {
+			n[e.Action]++
+		}
+	}
+	var parts []string
+	for _, action := range []string{"upgrade", "crash", "panic", "idle"} {
+		if n[action] > 0 {
+			parts = append(parts, fmt.Sprintf("%d × %s", n[action], action))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

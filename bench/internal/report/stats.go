@@ -1,0 +1,152 @@
+// Package report makes tables and plots of measurements.
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/bench/internal/measure"
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+)
+
+// sample is the same number of several events.
+type sample []float64
+
+func (s sample) median() float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	t := slices.Sorted(slices.Values(s))
+	return (t[(len(t)-1)/2] + t[len(t)/2]) / 2
+}
+
+// String is the median, and the spread if there is one.
+func (s sample) String() string {
+	if len(s) == 0 {
+		return "–"
+	}
+	low, high := slices.Min(s), slices.Max(s)
+	if low == high {
+		return number(low)
+	}
+	return fmt.Sprintf("%s (%s–%s)", number(s.median()), number(low), number(high))
+}
+
+func number(v float64) string {
+	if v != 0 && v < 10 && v != float64(int64(v)) {
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
+
+// of collects f of events; false leaves one out.
+func of(events []measure.Event, f func(*measure.Event) (float64, bool)) sample {
+	var s sample
+	for i := range events {
+		if v, ok := f(&events[i]); ok {
+			s = append(s, v)
+		}
+	}
+	return s
+}
+
+func counts(events []measure.Event, f func(*measure.Event) int64) sample {
+	return of(events, func(e *measure.Event) (float64, bool) { return float64(f(e)), true })
+}
+
+// millis leaves out what never came.
+func millis(events []measure.Event, f func(*measure.Event) time.Duration) sample {
+	return of(events, func(e *measure.Event) (float64, bool) {
+		d := f(e)
+		return float64(d) / float64(time.Millisecond), d != measure.Never
+	})
+}
+
+// faults counts failed requests of these kinds of failure.
+func faults(e *measure.Event, which ...strict.Fault) int64 {
+	n := int64(0)
+	for _, m := range e.Failed {
+		for f, v := range m {
+			if slices.Contains(which, f) {
+				n += v
+			}
+		}
+	}
+	return n
+}
+
+// broken are requests that a connection took with it.
+func broken(e *measure.Event) int64 {
+	return faults(e, strict.Reset, strict.NoAnswer, strict.Cut, strict.CutReset, strict.Timeout, strict.Wrong, strict.Dropped)
+}
+
+func refused(e *measure.Event) int64 { return faults(e, strict.Refused) }
+func status(e *measure.Event) int64  { return faults(e, strict.Status) }
+
+// All that was measured, merged.
+type All struct {
+	Runs []measure.Results
+}
+
+// events of a system, of calls with or without blind clients.
+func (a All) events(system, action string, blind bool) []measure.Event {
+	var found []measure.Event
+	for _, r := range a.Runs {
+		for _, e := range r.Events {
+			if e.System == system && e.Action == action && (r.Blind > 0) == blind {
+				found = append(found, e)
+			}
+		}
+	}
+	return found
+}
+
+func (a All) steady(system string) []measure.Steady {
+	var found []measure.Steady
+	for _, r := range a.Runs {
+		for _, s := range r.Steady {
+			if s.System == system {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
+
+func (a All) version(system string) string {
+	for _, r := range slices.Backward(a.Runs) {
+		if v := r.Versions[system]; v != "" {
+			return v
+		}
+	}
+	return "–"
+}
+
+// example is the event whose timeline is drawn: the first that has one.
+func (a All) example(system, action string) *measure.Event {
+	for _, e := range a.events(system, action, false) {
+		if len(e.Line) > 0 {
+			return &e
+		}
+	}
+	return nil
+}
+
+// better lists the systems whose median of f is lower than that of ours, best
+// first.
+func better(systems []string, ours string, f func(system string) sample) []string {
+	mine := f(ours)
+	if len(mine) == 0 {
+		return nil
+	}
+	var found []string
+	for _, s := range systems {
+		if v := f(s); len(v) > 0 && v.median() < mine.median() {
+			found = append(found, s)
+		}
+	}
+	slices.SortStableFunc(found, func(x, y string) int { return cmp.Compare(f(x).median(), f(y).median()) })
+	return found
+}
