@@ -161,6 +161,9 @@ func (b *bed) end() {
 	}
 	if b.t.Failed() {
 		b.t.Logf("log:\n%s", tail(log, 8000))
+		if dir := os.Getenv("TABLECLOTH_TEST_LOGS"); dir != "" {
+			os.WriteFile(filepath.Join(dir, strings.ReplaceAll(b.t.Name(), "/", "-")), []byte(log), 0o644)
+		}
 	}
 	b.cmd = nil
 }
@@ -288,12 +291,19 @@ func (l *loading) end() *strict.Report {
 // idle, or reset.
 func verdict(r *strict.Report) error {
 	var wrong []string
-	for f, n := range r.Total.Faults {
-		if f == strict.NoAnswer {
-			n -= behind(r)
+	for k, c := range r.Kinds {
+		for f, n := range c.Faults {
+			switch {
+			case f == strict.Status, f == strict.Cut, f == strict.Dropped:
+			case k == strict.Pipelined && f == strict.NoAnswer: // behind one that died
+			default:
+				wrong = append(wrong, fmt.Sprintf("%d requests of %s: %s", n, k, f))
+			}
 		}
-		if n > 0 && f != strict.Status && f != strict.Cut && f != strict.Dropped {
-			wrong = append(wrong, fmt.Sprintf("%d requests: %s", n, f))
+		for _, e := range []strict.End{strict.ClosedIdle, strict.ResetIdle} {
+			if n := c.Ends[e]; n > 0 {
+				wrong = append(wrong, fmt.Sprintf("%d connections of %s: %s", n, k, e))
+			}
 		}
 	}
 	for code, n := range r.Total.Codes {
@@ -301,24 +311,10 @@ func verdict(r *strict.Report) error {
 			wrong = append(wrong, fmt.Sprintf("%d answers with %d", n, code))
 		}
 	}
-	for _, e := range []strict.End{strict.ClosedIdle, strict.ResetIdle} {
-		if n := r.Total.Ends[e]; n > 0 {
-			wrong = append(wrong, fmt.Sprintf("%d connections: %s", n, e))
-		}
-	}
 	if len(wrong) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%s\n%v", strings.Join(wrong, ", "), r.Failures)
-}
-
-// behind is the number of requests that were pipelined behind one whose answer was
-// cut: they get nothing.
-func behind(r *strict.Report) int64 {
-	if p := r.Kinds[strict.Pipelined]; p != nil && p.Faults[strict.Cut] > 0 {
-		return p.Faults[strict.NoAnswer]
-	}
-	return 0
 }
 
 // ask makes one request on a connection of its own, and returns the answer with
