@@ -153,6 +153,8 @@ func TestRunExitStatus(t *testing.T) {
 		{"bad readiness", []string{"--ready", "sometimes", "--", "x"}, exitKeeper, "auto, notify, listen"},
 		{"bad signal", []string{"--stop-signal", "NONE", "--", "x"}, exitKeeper, "is no signal"},
 		{"bad limit", []string{"--limit", "patience=3", "--", "x"}, exitKeeper, "nofile"},
+		{"bad rescue", []string{"--rescue", "perhaps", "--", "x"}, exitKeeper, "on or off"},
+		{"bad crash page", []string{"--crash-page", "/no/such/page", "--", "x"}, exitKeeper, "/no/such/page"},
 		{"bad user", []string{"--user", "nobody-of-that-name", "--", "x"}, exitKeeper, "nobody-of-that-name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -44,7 +44,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	l := b.load(clients(soak(100, 300))...)
 	kills := soak(8, 100)
 	for range kills {
-		time.Sleep(50*time.Millisecond + time.Duration(rand.Int64N(int64(250*time.Millisecond))))
+		// In the long run a worker must live for a second, or the keeper hesitates.
+		time.Sleep(time.Duration(soak(50, 1000))*time.Millisecond + time.Duration(rand.Int64N(int64(250*time.Millisecond))))
 		b.kill()
 	}
 	r := l.end()

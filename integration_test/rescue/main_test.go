@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		case "as-keeper":
 			asKeeper(os.Args[2])
 			return
+		case "as-bare":
+			asBare()
+			return
 		case "as-worker":
 			asWorker(os.Args[2])
 			return
