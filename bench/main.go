@@ -23,6 +23,10 @@ func main() {
 		}
 		return
 	}
+	if signal.Ignored(syscall.SIGHUP) {
+		// By nohup. What is measured would inherit that, and be deaf to its trigger.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{

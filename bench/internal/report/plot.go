@@ -19,18 +19,29 @@ import (
 // Colours that can be read on white and on black; nothing is painted behind.
 var (
 	ink    = color.RGBA{0x80, 0x86, 0x8e, 0xff}
-	faint  = color.RGBA{0x80, 0x86, 0x8e, 0x50}
 	blue   = color.RGBA{0x2f, 0x81, 0xf7, 0xff}
 	red    = color.RGBA{0xe5, 0x48, 0x4d, 0xff}
 	orange = color.RGBA{0xd9, 0x8c, 0x1a, 0xff}
 )
 
+// logTicks label log10(1+n), which has a place for zero.
+var logTicks = plot.ConstantTicks{
+	{Value: 0, Label: "0"}, {Value: math.Log10(2), Label: "1"}, {Value: math.Log10(11), Label: "10"},
+	{Value: math.Log10(101), Label: "100"}, {Value: math.Log10(1001), Label: "1000"}, {Value: math.Log10(10001), Label: "10000"},
+}
+
+// sparse ticks are for low plots.
+var sparse = plot.ConstantTicks{logTicks[0], logTicks[2], logTicks[3], logTicks[4], logTicks[5]}
+
+func init() { plot.DefaultFont.Variant, plotter.DefaultFont.Variant = "Sans", "Sans" }
+
 func newPlot(title string) *plot.Plot {
 	p := plot.New()
-	p.BackgroundColor = color.Transparent
+	p.BackgroundColor = nil
 	p.Title.Text = title
 	p.Title.TextStyle.Color = ink
-	p.Title.TextStyle.Font.Size = vg.Points(10)
+	p.Title.TextStyle.Font.Size = vg.Points(9)
+	p.Title.Padding = vg.Points(3)
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Color, a.Label.TextStyle.Color = ink, ink
 		a.Tick.Color, a.Tick.Label.Color = ink, ink
@@ -40,8 +51,7 @@ func newPlot(title string) *plot.Plot {
 	return p
 }
 
-// bars draws one bar per system, each number as log10(1+n) so that zero has a
-// place.
+// bars draws one bar per system.
 func bars(title, unit string, names []string, values []float64, c color.Color) (*plot.Plot, error) {
 	p := newPlot(title)
 	n := len(names)
@@ -72,8 +82,7 @@ func bars(title, unit string, names []string, values []float64, c color.Color) (
 	p.NominalY(labels...)
 	p.X.Label.Text = unit
 	p.X.Min, p.X.Max = 0, 4
-	p.X.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: math.Log10(2), Label: "1"},
-		{Value: math.Log10(11), Label: "10"}, {Value: math.Log10(101), Label: "100"}, {Value: math.Log10(1001), Label: "1000"}}
+	p.X.Tick.Marker = logTicks
 	return p, nil
 }
 
@@ -84,8 +93,8 @@ func rates(title string, line []measure.Point, last bool) (*plot.Plot, error) {
 	ok, failed := plotter.XYs{}, plotter.XYs{}
 	for _, pt := range line {
 		at := float64(pt.At) / 1000
-		ok = append(ok, plotter.XY{X: at, Y: float64(pt.OK) * perSecond})
-		failed = append(failed, plotter.XY{X: at, Y: float64(pt.Failed) * perSecond})
+		ok = append(ok, plotter.XY{X: at, Y: math.Log10(1 + float64(pt.OK)*perSecond)})
+		failed = append(failed, plotter.XY{X: at, Y: math.Log10(1 + float64(pt.Failed)*perSecond)})
 	}
 	if err := addLine(p, ok, blue); err != nil {
 		return nil, err
@@ -94,7 +103,8 @@ func rates(title string, line []measure.Point, last bool) (*plot.Plot, error) {
 		return nil, err
 	}
 	p.Y.Label.Text = "requests/s"
-	p.Y.Min = 0
+	p.Y.Min, p.Y.Max = 0, 4.3
+	p.Y.Tick.Marker = sparse
 	return p, finish(p, line, last)
 }
 
@@ -136,12 +146,16 @@ func finish(p *plot.Plot, line []measure.Point, last bool) error {
 		p.X.Label.Text = "seconds from the trigger"
 	}
 	p.X.Min, p.X.Max = float64(line[0].At)/1000, float64(line[len(line)-1].At)/1000
-	top := max(p.Y.Max, 1)
-	mark, err := plotter.NewLine(plotter.XYs{{X: 0, Y: max(p.Y.Min, 0)}, {X: 0, Y: top}})
+	var ticks plot.ConstantTicks
+	for at := math.Ceil(p.X.Min*2) / 2; at <= p.X.Max; at += .5 {
+		ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%.1f", at)})
+	}
+	p.X.Tick.Marker = ticks
+	mark, err := plotter.NewLine(plotter.XYs{{X: 0, Y: p.Y.Min}, {X: 0, Y: p.Y.Max}})
 	if err != nil {
 		return err
 	}
-	mark.Color, mark.Width, mark.Dashes = faint, vg.Points(1), []vg.Length{vg.Points(3), vg.Points(3)}
+	mark.Color, mark.Width, mark.Dashes = ink, vg.Points(.5), []vg.Length{vg.Points(3), vg.Points(3)}
 	p.Add(mark)
 	return nil
 }
@@ -150,7 +164,7 @@ func finish(p *plot.Plot, line []measure.Point, last bool) error {
 func save(path string, grid [][]*plot.Plot, width, height vg.Length) error {
 	c := vgsvg.New(width, height)
 	dc := draw.New(c)
-	pad := vg.Points(6)
+	pad := vg.Points(10)
 	tiles := draw.Tiles{Rows: len(grid), Cols: len(grid[0]), PadX: vg.Points(14), PadY: vg.Points(8), PadTop: pad, PadBottom: pad, PadLeft: pad, PadRight: pad}
 	canvases := plot.Align(grid, tiles, dc)
 	for i := range grid {
@@ -165,9 +179,9 @@ func save(path string, grid [][]*plot.Plot, width, height vg.Length) error {
 	return os.WriteFile(path, withFonts(b.Bytes()), 0o666)
 }
 
-// withFonts names fonts that every reader has.
+// withFonts names more fonts of the same widths.
 func withFonts(svg []byte) []byte {
-	return bytes.ReplaceAll(svg, []byte("font-family:Liberation Serif"), []byte("font-family:Helvetica,Arial,sans-serif"))
+	return bytes.ReplaceAll(svg, []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif"))
 }
 
 // lostBars draws what an action loses.

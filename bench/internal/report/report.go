@@ -123,7 +123,7 @@ func (a All) upgrades(action string, blind bool) string {
 			continue
 		}
 		rows = append(rows, []string{
-			title(name),
+			title(name) + unfinished(e),
 			counts(e, refused).String(),
 			counts(e, broken).String(),
 			counts(e, func(e *measure.Event) int64 { return e.LostOf(measure.Posts) }).String(),
@@ -137,6 +137,20 @@ func (a All) upgrades(action string, blind bool) string {
 		})
 	}
 	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "last old, ms", "gap, ms", "p99 ×"}, rows)
+}
+
+// unfinished says how many upgrades had no effect.
+func unfinished(events []measure.Event) string {
+	n := 0
+	for _, e := range events {
+		if e.Error != "" || e.FirstNew == measure.Never {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (**%d of %d upgrades failed**)", n, len(events))
 }
 
 // slowdown is the 99th percentile of latency in an event over that before it.
@@ -236,14 +250,17 @@ func (a All) betterThanOurs() []string {
 	next := ev("crash", func(e []measure.Event) sample {
 		return millis(e, func(e *measure.Event) time.Duration { return e.Next })
 	})
-	lost := ev("crash", func(e []measure.Event) sample { return counts(e, (*measure.Event).Lost) })
+	lostIn := func(action string) func(string) sample {
+		return ev(action, func(e []measure.Event) sample { return counts(e, (*measure.Event).Lost) })
+	}
 	gap := ev("upgrade", func(e []measure.Event) sample {
 		return millis(e, func(e *measure.Event) time.Duration { return e.Gap })
 	})
 	for _, ours := range []string{"tablecloth", "kept"} {
 		say("Milliseconds from the trigger of an upgrade to the first new answer", ours, firstNew)
 		say("Longest time without an answer in an upgrade, ms", ours, gap)
-		say("Failed requests when the process is killed", ours, lost)
+		say("Failed requests in an upgrade", ours, lostIn("upgrade"))
+		say("Failed requests, answered with 5xx or not, when the process is killed", ours, lostIn("crash"))
 		say("Milliseconds from a kill to the next answer of another process", ours, next)
 		say("CPU time per request, µs", ours, a.cpu)
 	}

@@ -36,10 +36,10 @@ func restarted() []*System {
 	}
 	drained := map[string]string{"crash": sameAsKilled, "panic": sameAsKilled, "steady": sameAsKilled}
 	return []*System{
-		plain("killed-0", "net/http, killed, restarted at once", "kill -9, started again", syscall.SIGKILL, 0, nil),
-		plain("killed-100", "net/http, killed, restarted after 100 ms", "kill -9, started again", syscall.SIGKILL, restartDelay, map[string]string{"steady": sameAsKilled}),
-		plain("drained-0", "net/http, drained, restarted at once", "SIGTERM, http.Server.Shutdown, started again", syscall.SIGTERM, 0, drained),
-		plain("drained-100", "net/http, drained, restarted after 100 ms", "SIGTERM, http.Server.Shutdown, started again", syscall.SIGTERM, restartDelay, drained),
+		plain("killed-0", "net/http killed, started at once", "kill -9, started again", syscall.SIGKILL, 0, nil),
+		plain("killed-100", "net/http killed, started after 100 ms", "kill -9, started again", syscall.SIGKILL, restartDelay, map[string]string{"steady": sameAsKilled}),
+		plain("drained-0", "net/http drained, started at once", "SIGTERM, http.Server.Shutdown, started again", syscall.SIGTERM, 0, drained),
+		plain("drained-100", "net/http drained, started after 100 ms", "SIGTERM, http.Server.Shutdown, started again", syscall.SIGTERM, restartDelay, drained),
 	}
 }
 
@@ -62,7 +62,7 @@ func libraries() []*System {
 			Delay: restartDelay, Tail: serve.DrainTime, version: module("github.com/jpillora/overseer"), start: program("overseer"), upgrade: signalLeader(syscall.SIGUSR2),
 		},
 		{
-			Name: "starter", Title: "Server::Starter, a net/http program", Setup: "start_server with its defaults; SIGHUP, the program drains at SIGTERM",
+			Name: "starter", Title: "Server::Starter + net/http", Setup: "start_server with its defaults; SIGHUP, the program drains at SIGTERM",
 			Delay: restartDelay, version: command("start_server", "--version"), start: starter, upgrade: signalLeader(syscall.SIGHUP),
 		},
 	}
@@ -83,7 +83,7 @@ func ours() []*System {
 			Delay: restartDelay, version: goVersion, start: kept("--workers=2"), upgrade: signalLeader(syscall.SIGHUP),
 		},
 		{
-			Name: "kept-gunicorn", Title: "tablecloth as keeper of an unchanged gunicorn", Setup: "tablecloth run -- gunicorn, 2 workers of 64 threads; SIGHUP to the keeper",
+			Name: "kept-gunicorn", Title: "tablecloth keeping gunicorn", Setup: "tablecloth run -- gunicorn, unchanged, 2 workers of 64 threads; SIGHUP to the keeper",
 			Delay: restartDelay, version: command("gunicorn", "--version"), prepare: asset("app.py"), start: keptGunicorn, upgrade: signalLeader(syscall.SIGHUP),
 			Skip: map[string]string{"panic": "a WSGI application has no such thing"},
 		},
