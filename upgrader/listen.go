@@ -185,7 +185,7 @@ func (v *inventory) find(k key, same func(key, *os.File) bool) *item {
 	if k.Name != "" {
 		// What the manager calls so. Of the generation before only a socket with
 		// the same address is meant: the name says which server it is of.
-		named := func(it *item) bool { return it.Key.Kind == activated && it.Key.Name == k.Name }
+		named := func(it *item) bool { return it.Key.Kind == activated && it.Key.Name == k.Name && it.of(k.Network) }
 		if it := v.claim(func(it *item) bool { return named(it) && same(k, it.file) }); it != nil {
 			return it
 		}
@@ -198,8 +198,8 @@ func (v *inventory) find(k key, same func(key, *os.File) bool) *item {
 	})
 }
 
-// of reports whether a given socket is of a network's family: one service may
-// have sockets of several under one name.
+// of reports whether a given socket is of a network's family: one server may have
+// sockets of several under one name.
 func (it *item) of(network string) bool {
 	ln, err := net.FileListener(it.file)
 	if err != nil {

@@ -62,7 +62,12 @@ func TestSocketsOfTheManagerAreFound(t *testing.T) {
 	unix.Close()
 	udp.Close()
 
-	// By name, whatever the address; by address, whatever the name.
+	// By name, whatever the address, but for its family; by address, whatever the
+	// name.
+	other := filepath.Join(t.TempDir(), "other")
+	if l, err := u.ListenNamed("web", "unix", other); err != nil || l.Addr().String() != other {
+		t.Fatalf("by name: %v, %v; want %v", l, err, other)
+	}
 	byName, err := u.ListenNamed("web", "tcp", ":1")
 	if err != nil || byName.Addr().String() != tcp.Addr().String() {
 		t.Fatalf("by name: %v, %v; want %v", byName, err, tcp.Addr())
