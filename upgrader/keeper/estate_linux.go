@@ -235,12 +235,15 @@ func (e *estate) bereft() bool {
 	return len(e.heirs) > 0 && isClosed(e.heirs[len(e.heirs)-1].gone)
 }
 
-// takeLink returns the heirs and, once, the link to the last of them.
-func (e *estate) takeLink() (heirs []*estate, link int) {
+// kin are the workers between which and this one connections moved, and this one's
+// end of the link to the last heir; -1: none. It is asked once, as estates that
+// knew each other would stay for ever.
+func (e *estate) kin() (givers, heirs []*estate, link int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	heirs, link, e.link = e.heirs, e.link, -1
-	return heirs, link
+	givers, heirs, link = e.givers, e.heirs, e.link
+	e.givers, e.heirs, e.link = nil, nil, -1
+	return givers, heirs, link
 }
 
 // diedBefore reports whether e was dead when other died, which is dead.

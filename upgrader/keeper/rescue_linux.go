@@ -47,21 +47,20 @@ func (s *service) rescueOff(p *process, why string) {
 
 // inherit takes over what was found in a dead worker's estate.
 func (s *service) inherit(p *process, b *bequest) {
+	givers, heirs, l := p.estate.kin()
 	if b == nil {
+		if l >= 0 {
+			unix.Close(l)
+		}
 		return
 	}
 	s.a.settling(b.Settled)
 	s.tellRescue(p, b)
-	var givers []*estate
-	p.estate.mu.Lock()
-	givers = append(givers, p.estate.givers...)
-	p.estate.mu.Unlock()
 	if len(givers) == 0 || len(b.idle) == 0 {
 		s.strand(b.idle)
 	} else {
 		go s.sortOut(p.estate, givers, b.idle)
 	}
-	heirs, l := p.estate.takeLink()
 	if len(b.sent) > 0 {
 		go s.sortOutSent(heirs, l, b.sent)
 	} else if l >= 0 {

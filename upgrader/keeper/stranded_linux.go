@@ -36,13 +36,13 @@ func (s *service) place() {
 	if len(s.stranded) == 0 {
 		return
 	}
-	if s.state.phase != running {
+	takers := s.takers()
+	switch {
+	case s.state.phase != running, len(takers) == 0 && !s.expects():
 		s.finish(farewells(s.stranded))
 		s.stranded = nil
 		return
-	}
-	takers := s.takers()
-	if len(takers) == 0 {
+	case len(takers) == 0:
 		return
 	}
 	shares := make([][]stranded, len(takers))
@@ -75,6 +75,26 @@ func (s *service) takers() (good []*process) {
 		return others
 	}
 	return good
+}
+
+// expects reports whether a worker is on its way, or will be.
+func (s *service) expects() bool {
+	if s.state.change != nil || s.state.further != nil {
+		return true
+	}
+	for i := range s.state.policy.workers {
+		w := s.state.acting(i)
+		if s.state.coming(i) || w == nil && !s.state.retired[i] || w != nil && (w.crashed || w.leaving) {
+			return true
+		}
+		if w == nil {
+			continue
+		}
+		if p := s.procs[w.proc]; p == nil || isClosed(p.estate.gone) { // which the state doesn't know yet
+			return true
+		}
+	}
+	return false
 }
 
 // handOn gives connections to a worker, over a link of their own.
