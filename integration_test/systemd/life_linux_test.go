@@ -52,7 +52,7 @@ func TestStopCutsWhatTakesForEver(t *testing.T) {
 // TestReloadedManager: neither a reload nor a new systemd changes anything. No
 // other test runs meanwhile, as systemctl may lose its connection.
 func TestReloadedManager(t *testing.T) {
-	inTurn(t, few("notify-store", "notify-main", "kept"), func(t *testing.T, u *unit) {
+	inTurn(t, few("notify-store", "kept"), func(t *testing.T, u *unit) {
 		u.start()
 		load, report := u.clients()
 		generation := 1

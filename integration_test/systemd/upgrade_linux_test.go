@@ -30,6 +30,10 @@ func (u *unit) verify() {
 	if out := said(u.t, "systemd-analyze", "verify", unitsHere+"/"+u.name+".service"); out != "" {
 		u.t.Errorf("systemd-analyze verify: %s", out)
 	}
+	out, err := command(binDir+"/tablecloth", "doctor", u.name)
+	if asPrinted := u.service == ""; (err == nil) != asPrinted {
+		u.t.Errorf("tablecloth doctor: %v %s", err, out)
+	}
 }
 
 // startWhenReady: systemctl start returns when the service serves.
