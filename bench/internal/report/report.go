@@ -189,24 +189,32 @@ func (a All) crashes(action string) string {
 func (a All) cpu(name string) sample {
 	var s sample
 	for _, st := range a.steady(name) {
-		s = append(s, float64(st.CPU)/float64(max(1, st.Answers))/float64(time.Microsecond))
+		s = append(s, perAnswer(st))
 	}
 	return s
 }
 
 // cpuRatio compares rounds, as the machine is the same within each.
 func (a All) cpuRatio(name, base string) sample {
-	byRound := map[int]float64{}
-	for _, st := range a.steady(base) {
-		byRound[st.Round] = float64(st.CPU) / float64(max(1, st.Answers))
-	}
 	var s sample
-	for _, st := range a.steady(name) {
-		if b := byRound[st.Round]; b > 0 {
-			s = append(s, float64(st.CPU)/float64(max(1, st.Answers))/b)
+	for _, r := range a.Runs {
+		one := All{Runs: []measure.Results{r}}
+		byRound := map[int]float64{}
+		for _, st := range one.steady(base) {
+			byRound[st.Round] = perAnswer(st)
+		}
+		for _, st := range one.steady(name) {
+			if b := byRound[st.Round]; b > 0 {
+				s = append(s, perAnswer(st)/b)
+			}
 		}
 	}
 	return s
+}
+
+// perAnswer is CPU time in microseconds.
+func perAnswer(st measure.Steady) float64 {
+	return float64(st.CPU) / float64(max(1, st.Answers)) / float64(time.Microsecond)
 }
 
 func (a All) steadyTable() string {

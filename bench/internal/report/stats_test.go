@@ -1,0 +1,100 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tablecloth-go/tablecloth/bench/internal/measure"
+	"github.com/tablecloth-go/tablecloth/internal/strict"
+)
+
+func TestMedianAndSpread(t *testing.T) {
+	for _, c := range []struct {
+		s    sample
+		want string
+	}{
+		{nil, "–"},
+		{sample{0}, "0"},
+		{sample{3, 3}, "3"},
+		{sample{3, 1, 2}, "2 (1–3)"},
+		{sample{10, 1, 2, 40}, "6 (1–40)"},
+		{sample{.25}, "0.2"},
+	} {
+		if got := c.s.String(); got != c.want {
+			t.Errorf("%v: %q, want %q", []float64(c.s), got, c.want)
+		}
+	}
+}
+
+func event(system, action string, refused int64, first time.Duration) measure.Event {
+	return measure.Event{
+		System: system, Action: action, Open: 270, FirstNew: first, LastOld: measure.Never, Next: first,
+		Failed: map[measure.Class]map[strict.Fault]int64{measure.Posts: {strict.Refused: refused}},
+		Line:   []measure.Point{{At: -50, OK: 30, Max: 1}, {At: 0, Failed: 3}, {At: 50, OK: 10, Max: 12}},
+	}
+}
+
+func twoSystems() All {
+	r := measure.Results{Command: "bench test", Load: []float64{9, 1, 1}, Versions: map[string]string{"tableflip": "v1.2.3", "tablecloth": "go"}}
+	for _, action := range []string{"upgrade", "crash"} {
+		r.Events = append(r.Events, event("tableflip", action, 7, 10*time.Millisecond), event("tablecloth", action, 0, 30*time.Millisecond))
+	}
+	r.LeftOut = map[string]string{"nginx": "not installed"}
+	return All{Runs: []measure.Results{r}}
+}
+
+func TestOthersThatAreBetterAreNamed(t *testing.T) {
+	lines := strings.Join(twoSystems().betterThanOurs(), "\n")
+	if !strings.Contains(lines, "cloudflare/tableflip (10)") {
+		t.Errorf("its first new answer came sooner: %s", lines)
+	}
+	if strings.Contains(lines, "Failed requests") {
+		t.Errorf("nobody lost less: %s", lines)
+	}
+}
+
+func TestAFailedUpgradeIsSaid(t *testing.T) {
+	a := twoSystems()
+	a.Runs[0].Events[0].FirstNew = measure.Never
+	if s := a.upgrades("upgrade", false); !strings.Contains(s, "1 of 1 upgrades failed") {
+		t.Error(s)
+	}
+}
+
+func TestPageAndPlots(t *testing.T) {
+	dir := t.TempDir()
+	if err := twoSystems().Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "bench.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| cloudflare/tableflip | 7 | 0 | 7 |", "v1.2.3", "not installed", "busy with other work"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page says nothing of %q", want)
+		}
+	}
+	for _, name := range []string{"lost-upgrade", "lost-crash", "timeline-upgrade", "timeline-crash"} {
+		svg, err := os.ReadFile(filepath.Join(dir, "bench", name+".svg"))
+		if err != nil || !strings.Contains(string(svg), "cloudflare/tableflip") {
+			t.Errorf("%s: %v, or the system's name isn't in it", name, err)
+		}
+	}
+}
+
+func TestCostsAreComparedWithinRounds(t *testing.T) {
+	steady := func(system string, round int, cpu time.Duration) measure.Steady {
+		return measure.Steady{System: system, Round: round, Answers: 10, CPU: cpu}
+	}
+	a := All{Runs: []measure.Results{
+		{Steady: []measure.Steady{steady("kept", 0, 30), steady("killed-0", 0, 10), steady("killed-0", 1, 100), steady("kept", 1, 100)}},
+		{Steady: []measure.Steady{steady("killed-0", 0, 50), steady("kept", 0, 100)}},
+	}}
+	if got := a.cpuRatio("kept", "killed-0"); len(got) != 3 || got.String() != "2 (1–3)" {
+		t.Errorf("%v", []float64(got))
+	}
+}
