@@ -111,7 +111,7 @@ func TestManyRequesters(t *testing.T) {
 	run(t, everyMode, func(t *testing.T, b *bed) {
 		b.demo()
 		var wg sync.WaitGroup
-		for range 8 {
+		for range 20 {
 			wg.Go(func() {
 				before := b.status().Generation
 				o, err := b.client().Upgrade(t.Context(), control.UpgradeRequest{})

@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// KeptOutcomes is how many known outcomes an Outcomes holds.
-const KeptOutcomes = 16
+// KeptOutcomes is how many known outcomes an Outcomes holds: those of a crowd that
+// asks for one upgrade count each.
+const KeptOutcomes = 64
 
 // NewID makes an ID for an UpgradeRequest.
 func NewID() string { return rand.Text()[:16] }
