@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -70,6 +71,35 @@ func TestKillWorker(t *testing.T) {
 		if u.mainPID() != keeper || u.show("NRestarts") != "0" {
 			t.Error("systemd has restarted the keeper")
 		}
+	})
+}
+
+// TestRescue: a request that dies with its worker is answered, inside a hardened
+// unit as well.
+func TestRescue(t *testing.T) {
+	forKinds(t, func(k kind) bool { return k.name == "kept" || k.name == "kept-hardened" }, func(t *testing.T, u *unit) {
+		u.start()
+		for range 4 { // it may not have been accepted yet when its worker dies
+			worker, _ := u.who()
+			answered := make(chan int, 1)
+			go func() {
+				r, err := fresh.Get("http://" + u.addr + "/slow?ms=2000")
+				if err != nil {
+					t.Errorf("a request whose worker died: %v", err)
+					answered <- 0
+					return
+				}
+				r.Body.Close()
+				answered <- r.StatusCode
+			}()
+			time.Sleep(100 * time.Millisecond)
+			u.kill(worker, syscall.SIGKILL)
+			u.awaitOther(worker)
+			if code := <-answered; code == http.StatusInternalServerError || code == 0 {
+				return
+			}
+		}
+		t.Error("no request was answered in place of its worker")
 	})
 }
 
