@@ -116,6 +116,7 @@ func TestDeaths(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			b.service().Limits = []string{"core=0"}
+			b.races = cause == "map"
 			b.start()
 			was := b.worker(0)
 			var idle []*raw

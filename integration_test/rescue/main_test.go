@@ -170,6 +170,9 @@ func writeMap() {
 }
 
 func overflow(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var room [1 << 10]byte
 	room[n%len(room)] = byte(n)
 	return overflow(n+1) + int(room[n%7])
