@@ -30,8 +30,16 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{
-		Use:           "bench",
-		Short:         "Measure what clients lose when a service is upgraded or dies",
+		Use:   "bench",
+		Short: "Measure what clients lose when a service is upgraded or dies",
+		Long: `Measure what clients lose when a service is upgraded or dies: with tablecloth,
+and with what people use instead. Run it in bench/, on Linux:
+
+  go run . all --quick -o results.json
+  go run . report results.json
+
+The second writes ../docs/bench.md and ../docs/bench/*.svg. What isn't installed
+is left out, and the report says so.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -131,12 +131,13 @@ func (a All) upgrades(action string, blind bool) string {
 			counts(e, func(e *measure.Event) int64 { return e.Ends[strict.Announced] }).String(),
 			counts(e, func(e *measure.Event) int64 { return e.Moved }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.FirstNew }).String(),
+			of(e, againstStart).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.LastOld }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
 			of(e, slowdown).String(),
 		})
 	}
-	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "last old, ms", "gap, ms", "p99 ×"}, rows)
+	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×"}, rows)
 }
 
 // unfinished says how many upgrades had no effect.
@@ -151,6 +152,12 @@ func unfinished(events []measure.Event) string {
 		return ""
 	}
 	return fmt.Sprintf(" (**%d of %d upgrades failed**)", n, len(events))
+}
+
+// againstStart is the time to the first new answer over that of a start without
+// load, from exec to the first answer.
+func againstStart(e *measure.Event) (float64, bool) {
+	return float64(e.FirstNew) / float64(max(1, e.Start)), e.FirstNew != measure.Never
 }
 
 // slowdown is the 99th percentile of latency in an event over that before it.
@@ -237,7 +244,12 @@ func (a All) steadyTable() string {
 
 // betterThanOurs says for each measure who beats us at it.
 func (a All) betterThanOurs() []string {
-	foreign := systemNames()[:len(systemNames())-4]
+	var foreign []string
+	for _, s := range system.Catalogue() {
+		if !s.Ours {
+			foreign = append(foreign, s.Name)
+		}
+	}
 	var lines []string
 	say := func(what, ours string, f func(string) sample) {
 		b := better(foreign, ours, f)

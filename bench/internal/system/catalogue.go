@@ -15,7 +15,11 @@ func Catalogue() []*System {
 	all := restarted()
 	all = append(all, libraries()...)
 	all = append(all, servers()...)
-	return append(all, ours()...)
+	for _, s := range ours() {
+		s.Ours = true
+		all = append(all, s)
+	}
+	return all
 }
 
 // restartDelay is systemd's default RestartSec=, for what has no keeper of its own.
@@ -24,7 +28,6 @@ const restartDelay = 100 * time.Millisecond
 const (
 	sameAsKilled = "a death is the same as for the one that is killed"
 	sameAsReload = "a death is the same as for the one that is reloaded"
-	sameAsKept   = "the same as kept with one worker"
 )
 
 func restarted() []*System {
@@ -75,8 +78,12 @@ func ours() []*System {
 			Delay: restartDelay, version: goVersion, start: program("tablecloth"), upgrade: signalServing(syscall.SIGHUP),
 		},
 		{
-			Name: "kept", Title: "tablecloth, kept", Setup: "tablecloth run; SIGHUP to the keeper",
+			Name: "kept", Title: "tablecloth, kept", Setup: "tablecloth run, which rescues connections; SIGHUP to the keeper",
 			Delay: restartDelay, version: goVersion, start: kept(), upgrade: signalLeader(syscall.SIGHUP),
+		},
+		{
+			Name: "kept-no-rescue", Title: "tablecloth, kept, no rescue", Setup: "tablecloth run --rescue=off; SIGHUP to the keeper",
+			Delay: restartDelay, version: goVersion, start: kept("--rescue=off"), upgrade: signalLeader(syscall.SIGHUP),
 		},
 		{
 			Name: "kept-2", Title: "tablecloth, kept, 2 workers", Setup: "tablecloth run --workers 2; SIGHUP to the keeper",

@@ -18,6 +18,7 @@ type System struct {
 	Name  string // short, for commands and files
 	Title string // for readers
 	Setup string // how it is run and upgraded, one line
+	Ours  bool
 	// Delay is how long the supervisor, which is this program, waits before it starts
 	// the system again when nothing of it lives.
 	Delay time.Duration
