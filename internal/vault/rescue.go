@@ -21,6 +21,10 @@ type Options struct {
 	// Others has the addresses of the worker's other TCP listeners: what was
 	// accepted there is none of the table's, but it ends in good order.
 	Others []netip.AddrPort
+	// Disputed reports whether the connection with that cookie may belong to
+	// another process, which was sending it to the dead one: then nothing may be
+	// done to it. nil: none does.
+	Disputed func(cookie uint64) bool
 	// Page is the answer's body; nil: a line of text.
 	Page *Page
 	// NoIdle ends idle connections instead of returning them: no worker is
@@ -61,10 +65,12 @@ type Rescued struct {
 	Idle []Conn
 	// Sent were on their way to another process. While that one lives, close
 	// them plainly, without a shutdown.
-	Sent   []Conn
-	Ended  []uint64 // cookies of all others that were connections of the worker
-	Counts Counts
-	Took   time.Duration // until the vault was dead
+	Sent  []Conn
+	Ended []uint64 // cookies of all others that were connections of the worker
+	// Disputed are those of Options.Disputed, not judged and not counted.
+	Disputed []Disputed
+	Counts   Counts
+	Took     time.Duration // until the vault was dead
 	// Err says why connections were lost, if any were. syscall.EMFILE: the
 	// keeper's RLIMIT_NOFILE is too low for a worker with so many.
 	Err error

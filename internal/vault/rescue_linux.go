@@ -144,6 +144,10 @@ func (v *Vault) descriptors() int {
 func (r *rescue) judge(now time.Time) {
 	pages := pages{page: r.options.Page, now: now}
 	for _, f := range r.unique() {
+		if r.options.Disputed != nil && r.options.Disputed(f.cookie) {
+			r.Disputed = append(r.Disputed, Disputed{f})
+			continue
+		}
 		conn, j := r.judgment(f)
 		r.Counts.add(j.Verdict)
 		if j.Verdict != notOurs && j.Verdict != Idle && j.Verdict != Done && j.Verdict != Leave {
@@ -183,6 +187,29 @@ func (r *rescue) unique() []fetched {
 		once = append(once, f)
 	}
 	return once
+}
+
+// Disputed is a connection of which it isn't known yet whether it was the dead
+// worker's.
+type Disputed struct{ f fetched }
+
+// Cookie identifies it.
+func (d Disputed) Cookie() uint64 { return d.f.cookie }
+
+// Close gives it up: it is another process's.
+func (d Disputed) Close() { unix.Close(d.f.fd) }
+
+// Decide judges connections that turned out to be the dead worker's, as Rescue
+// would have done.
+func Decide(all []Disputed, o Options) *Rescued {
+	o.Disputed = nil
+	r := rescue{options: o}
+	for _, d := range all {
+		r.conns = append(r.conns, d.f)
+	}
+	r.judge(time.Now())
+	r.Settled = settle(r.endings)
+	return &r.Rescued
 }
 
 // notOurs is closed plainly: an outgoing connection of the worker, or one that was

@@ -24,6 +24,9 @@ func Adopt(_ int, sock, memory *os.File) (*Vault, error) {
 // Reap does nothing.
 func Reap(int) {}
 
+// Disputed is never made.
+type Disputed struct{}
+
 // PID returns 0.
 func (*Vault) PID() int { return 0 }
 

@@ -53,8 +53,9 @@ type stranded struct {
 // bequest is what was found in an estate.
 type bequest struct {
 	*vault.Rescued
-	idle []stranded
-	sent []stranded // on their way to another process
+	options vault.Options
+	idle    []stranded
+	sent    []stranded // on their way to another process
 }
 
 func newEstate() *estate {
@@ -154,16 +155,35 @@ func (e *estate) open(o vault.Options) *bequest {
 		o.Listen = append(o.Listen, l.addr)
 	}
 	o.Others = e.others
+	givers := e.givers
 	e.mu.Unlock()
-	b := &bequest{Rescued: v.Rescue(context.Background(), o)}
+	o.Disputed = disputed(givers)
+	b := &bequest{Rescued: v.Rescue(context.Background(), o), options: o}
 	e.mu.Lock()
+	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
 	e.record(b)
 	return b
 }
 
+// disputed finds what may belong to workers that were sending connections to the
+// dead one. They take back, at once, what it had not acknowledged, though it may
+// have it in its table.
+func disputed(givers []*estate) func(uint64) bool {
+	theirs := map[uint64]bool{}
+	for _, g := range givers {
+		held, _ := g.held()
+		for c := range held {
+			theirs[c] = true
+		}
+	}
+	return func(c uint64) bool { return theirs[c] }
+}
+
 // record needs e.mu.
 func (e *estate) record(b *bequest) {
-	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
+	for _, d := range b.Disputed {
+		e.left[d.Cookie()] = true
+	}
 	for _, c := range b.Idle {
 		e.left[c.Cookie] = true
 		if !c.Marked && len(e.heirs) > 0 { // taken from the table, but not closed yet: it has moved

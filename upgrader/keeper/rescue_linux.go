@@ -56,10 +56,9 @@ func (s *service) inherit(p *process, b *bequest) {
 	}
 	s.a.settling(b.Settled)
 	s.tellRescue(p, b)
-	if len(givers) == 0 || len(b.idle) == 0 {
-		s.strand(b.idle)
-	} else {
-		go s.sortOut(p.estate, givers, b.idle)
+	s.strand(b.idle)
+	if len(b.Disputed) > 0 {
+		go s.sortOut(p, givers, b)
 	}
 	if len(b.sent) > 0 {
 		go s.sortOutSent(heirs, l, b.sent)
@@ -107,25 +106,46 @@ func rescueText(b *bequest) string {
 	return fmt.Sprintf("connections: %s, in %v", strings.Join(parts, ", "), b.Took.Round(10*time.Microsecond))
 }
 
-// sortOut finds out which of a dead worker's connections are its own: a worker
-// that was sending it some takes back those which it hasn't heard of.
-func (s *service) sortOut(dead *estate, givers []*estate, conns []stranded) {
+// sortOut finds out which of the connections in a dead worker's table were its own:
+// a worker that was sending it some takes back those which it hasn't heard of.
+func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
+	conns := b.Disputed
 	for _, g := range givers {
-		if g.diedBefore(dead) {
+		if g.diedBefore(p.estate) {
 			continue
 		}
 		theirs, known := g.afterwards()
-		kept := conns[:0]
+		own := conns[:0]
 		for _, c := range conns {
-			if !known || theirs[c.Cookie] {
-				unix.Close(c.FD)
+			if !known || theirs[c.Cookie()] {
+				c.Close()
 				continue
 			}
-			kept = append(kept, c)
+			own = append(own, c)
 		}
-		conns = kept
+		conns = own
 	}
-	s.bring(conns)
+	if len(conns) == 0 {
+		return
+	}
+	late := &bequest{Rescued: vault.Decide(conns, b.options)}
+	p.estate.mu.Lock()
+	p.estate.record(late)
+	p.estate.mu.Unlock()
+	s.a.post(func() {
+		s.settleLate(p, late)
+	})
+}
+
+// settleLate takes over what sortOut has found. Of what was on its way to a third
+// worker nothing is known here: it is that one's.
+func (s *service) settleLate(p *process, b *bequest) {
+	s.a.settling(b.Settled)
+	s.tellRescue(p, b)
+	s.strand(b.idle)
+	for _, c := range b.sent {
+		unix.Close(c.FD)
+	}
 }
 
 // afterwards waits until a worker knows which of its connections have moved, or is
