@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,14 +16,17 @@ import (
 
 func newDemoCommand() *cobra.Command {
 	c := show.Config{Args: []string{demoService}}
+	var alone bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Upgrade and crash a service under load, and keep the score",
 		Long: `demo starts a small HTTP service and strict clients: each has one connection,
 sends requests that must not be repeated, checks every answer, and neither
 retries nor reconnects. Then it upgrades the service several times, offers it a
-broken binary, and lets a goroutine of it panic; with --kept it also kills it
-with SIGKILL and by a fatal error. At the end it shows what the clients saw.
+broken binary, lets a goroutine of it panic, and kills it: with SIGKILL, and by
+a fatal error of the runtime. At the end it shows what the clients saw.
+
+The service runs under a keeper; with --alone it doesn't, and is not killed.
 
 Everything happens on 127.0.0.1 and in a temporary directory; Ctrl-C ends it at
 once and leaves nothing.
@@ -35,7 +39,7 @@ failed.)`,
 			if c.Duration <= 0 || c.Upgrades < 0 {
 				return fail(exitUsage, "see tablecloth demo --help", "a duration above 0 and a number of upgrades that is not negative are needed")
 			}
-			c.Command = ownName()
+			c.Command, c.Kept = ownName(), !alone
 			c.Out = cmd.OutOrStdout()
 			if f, ok := c.Out.(*os.File); ok {
 				c.Live = term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
@@ -53,7 +57,7 @@ failed.)`,
 	}
 	cmd.Flags().DurationVar(&c.Duration, "duration", 12*time.Second, "how long the clients are at it")
 	cmd.Flags().IntVar(&c.Upgrades, "upgrades", 5, "number of upgrades")
-	cmd.Flags().BoolVar(&c.Kept, "kept", false, "run the service under a keeper, kill -9 it, and let it run into a fatal error")
+	cmd.Flags().BoolVar(&alone, "alone", runtime.GOOS != "linux", "run the service without a keeper, and don't kill it")
 	cmd.Flags().BoolVar(&c.Stay, "stay", false, "go on after the last act until Ctrl-C, and say what to try")
 	cmd.Flags().BoolVar(&c.JSON, "json", false, "print the score as JSON, and nothing else")
 	cmd.Flags().Uint64Var(&c.Seed, "seed", 1, "of what the clients send")

@@ -158,8 +158,10 @@ func ask(ctx context.Context, addr, path string) (string, error) {
 const idleness = 1200 * time.Millisecond
 
 // clients is who watches, and how many of them: about 150 connections at a time.
-func clients() []strict.Group {
-	return []strict.Group{
+// Where processes are killed nobody pipelines: what is sent behind a request that
+// dies is not answered (RFC 9112, 9.3.2), whoever does the rescuing.
+func clients(kept bool) []strict.Group {
+	all := []strict.Group{
 		{Kind: strict.Get, N: 12},
 		{Kind: strict.Post, N: 12},
 		{Kind: strict.Split, N: 8, Size: 16 << 10},
@@ -173,4 +175,8 @@ func clients() []strict.Group {
 		{Kind: strict.Idle, N: 80, Pause: idleness / 2},
 		{Kind: strict.Connect, Rate: 100},
 	}
+	if kept {
+		all = slices.DeleteFunc(all, func(g strict.Group) bool { return g.Kind == strict.Pipelined })
+	}
+	return all
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 )
 
-func opening() string {
+func opening(kept bool) string {
 	n := 0
-	for _, g := range clients() {
+	for _, g := range clients(kept) {
 		n += g.N
 	}
 	return fmt.Sprintf(`A service under load from %d clients that forgive nothing (one connection each,

@@ -86,11 +86,11 @@ func Run(ctx context.Context, c Config) (*Score, error) {
 		return nil, err
 	}
 	defer s.stage.close()
-	s.screen.line(opening())
+	s.screen.line(opening(c.Kept))
 
 	loading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	s.load = strict.Load{Network: "tcp", Addr: s.stage.web, Groups: clients(), Seed: c.Seed}.Start(loading)
+	s.load = strict.Load{Network: "tcp", Addr: s.stage.web, Groups: clients(c.Kept), Seed: c.Seed}.Start(loading)
 	s.begin("serve")
 	finished := s.perform(ctx)
 	if finished && c.Stay {
