@@ -166,10 +166,9 @@ func save(path string, grid [][]*plot.Plot, width, height vg.Length) error {
 	dc := draw.New(c)
 	pad := vg.Points(10)
 	tiles := draw.Tiles{Rows: len(grid), Cols: len(grid[0]), PadX: vg.Points(14), PadY: vg.Points(8), PadTop: pad, PadBottom: pad, PadLeft: pad, PadRight: pad}
-	canvases := plot.Align(grid, tiles, dc)
 	for i := range grid {
 		for j := range grid[i] {
-			grid[i][j].Draw(canvases[i][j])
+			grid[i][j].Draw(tiles.At(dc, j, i))
 		}
 	}
 	var b bytes.Buffer
