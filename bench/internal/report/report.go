@@ -231,15 +231,21 @@ func (a All) steadyTable() string {
 		if len(st) == 0 {
 			continue
 		}
-		var memory, p50, p99 sample
+		var memory sample
+		latency := make([]sample, 4)
 		for _, s := range st {
 			memory = append(memory, float64(s.Memory)/(1<<20))
-			p50 = append(p50, float64(s.Latency.P50)/float64(time.Millisecond))
-			p99 = append(p99, float64(s.Latency.P99)/float64(time.Millisecond))
+			for i, d := range []time.Duration{s.Latency.P50, s.Latency.P99, s.Latency.P999, s.Latency.Max} {
+				latency[i] = append(latency[i], float64(d)/float64(time.Millisecond))
+			}
 		}
-		rows = append(rows, []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").String(), memory.String(), p50.String(), p99.String()})
+		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").String(), memory.String()}
+		for _, s := range latency {
+			row = append(row, s.String())
+		}
+		rows = append(rows, row)
 	}
-	return table([]string{"system", "CPU per request, µs", "× net/http", "memory, MB", "p50, ms", "p99, ms"}, rows)
+	return table([]string{"system", "CPU per request, µs", "× net/http", "memory, MB", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"}, rows)
 }
 
 // betterThanOurs says for each measure who beats us at it.

@@ -35,10 +35,13 @@ func (s sample) String() string {
 }
 
 func number(v float64) string {
-	if v != 0 && v < 10 && v != float64(int64(v)) {
+	switch {
+	case v == float64(int64(v)) || v >= 10:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 2:
 		return fmt.Sprintf("%.1f", v)
 	}
-	return fmt.Sprintf("%.0f", v)
+	return fmt.Sprintf("%.2f", v)
 }
 
 // of collects f of events; false leaves one out.

@@ -21,7 +21,8 @@ func TestMedianAndSpread(t *testing.T) {
 		{sample{3, 3}, "3"},
 		{sample{3, 1, 2}, "2 (1–3)"},
 		{sample{10, 1, 2, 40}, "6 (1–40)"},
-		{sample{.25}, "0.2"},
+		{sample{1.125}, "1.12"},
+		{sample{2.75, 100.4}, "52 (2.8–100)"},
 	} {
 		if got := c.s.String(); got != c.want {
 			t.Errorf("%v: %q, want %q", []float64(c.s), got, c.want)
