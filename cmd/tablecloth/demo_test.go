@@ -27,13 +27,15 @@ func init() {
 }
 
 func TestDemoKeepsTheScore(t *testing.T) {
-	r := tablecloth(t, "demo", "--json", "--duration", "1s", "--upgrades", "1")
-	var sc show.Score
-	if err := json.Unmarshal([]byte(r.stdout), &sc); err != nil {
-		t.Fatalf("%v: %s%s", err, r.stdout, r.stderr)
-	}
-	if r.status != exitDone || !sc.OK || len(sc.Acts) != 4 || sc.Report.Total.OK == 0 {
-		t.Errorf("exit status %d, score %+v, %v", r.status, sc, sc.Report.Err())
+	for acts, args := range map[int][]string{6: nil, 4: {"--alone"}} {
+		r := tablecloth(t, append([]string{"demo", "--json", "--duration", "1s", "--upgrades", "1"}, args...)...)
+		var sc show.Score
+		if err := json.Unmarshal([]byte(r.stdout), &sc); err != nil {
+			t.Fatalf("%v: %s%s", err, r.stdout, r.stderr)
+		}
+		if r.status != exitDone || !sc.OK || len(sc.Acts) != acts || sc.Report.Total.OK == 0 {
+			t.Errorf("%v: exit status %d, score %+v, %v", args, r.status, sc, sc.Report.Err())
+		}
 	}
 }
 

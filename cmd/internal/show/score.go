@@ -51,14 +51,14 @@ func (s *screen) score(sc *Score) error {
 }
 
 func (s *screen) acts(rows []*Row) {
-	s.line(s.paint(bold, fmt.Sprintf("%-40s %7s %7s %4s %6s %4s %6s", "what was done", "took", "sent", "5xx", "failed", "lost", "closed")))
+	s.line(s.paint(bold, fmt.Sprintf("%-36s %7s %7s %4s %3s %6s %4s %6s", "what was done", "took", "sent", "5xx", "cut", "failed", "lost", "closed")))
 	for _, r := range rows {
 		took := "-"
 		if r.Took > 0 {
 			took = short(r.Took)
 		}
-		s.line(fmt.Sprintf("%s %7s %7s %4s %s %s %6s", pad(what(r), 40), took, number(r.Requests),
-			number(r.Errors), s.cell(r.Failed, 6), s.cell(r.Lost, 4), number(r.Closed)))
+		s.line(fmt.Sprintf("%s %7s %7s %4s %3s %s %s %6s", pad(what(r), 36), took, number(r.Requests),
+			number(r.Errors), number(r.Cut), s.cell(r.Failed, 6), s.cell(r.Lost, 4), number(r.Closed)))
 	}
 }
 
@@ -115,13 +115,16 @@ func (s *screen) verdict(sc *Score) {
 		colour, word = red, "SOMETHING FELL"
 	}
 	s.line(fmt.Sprintf("%s: %d of %s requests failed, %d of %s connections were lost.",
-		s.paint(colour, word), failed(c), number(c.Requests), c.Broken(), number(c.Connects)))
+		s.paint(colour, word), failed(c)-sc.cut(), number(c.Requests), c.Broken()-sc.cut(), number(c.Connects)))
 	if closed(c) > 0 {
 		s.line(fmt.Sprintf("%s were closed otherwise: %s told so in an answer, %s while idle.",
 			number(closed(c)), number(c.Ends[strict.Announced]), number(c.Ends[strict.ClosedIdle])))
 	}
 	if n := c.Faults[strict.Status]; n > 0 {
 		s.line(fmt.Sprintf("%s requests died with their process, and were told so by a 500 or 503.", number(n)))
+	}
+	if n := sc.cut(); n > 0 {
+		s.line(fmt.Sprintf("%s answers were half sent when their process was killed, and end visibly.", number(n)))
 	}
 	if c.Moved > 0 {
 		s.line(fmt.Sprintf("%s times a connection went on in the next generation.", number(c.Moved)))
@@ -131,7 +134,9 @@ func (s *screen) verdict(sc *Score) {
 	}
 	l := sc.Report.Latency
 	s.line(fmt.Sprintf("Answers took %s (median), %s (p99), %s (longest).", short(l.P50), short(l.P99), short(l.Max)))
-	s.failures(sc.Report.Failures)
+	if !sc.OK {
+		s.failures(sc.Report.Failures)
+	}
 }
 
 func handovers(rows []*Row) []time.Duration {

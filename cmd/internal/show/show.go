@@ -31,7 +31,8 @@ type Config struct {
 // Score is what came of it.
 type Score struct {
 	// OK: each act went as it should, no request failed, no connection was lost,
-	// and no request was answered with an error but when its process was killed.
+	// and no request was answered with an error, or cut short, but when its process
+	// was killed.
 	OK          bool           `json:"ok"`
 	Interrupted bool           `json:"interrupted"` // before the last act
 	Acts        []*Row         `json:"acts"`
@@ -47,6 +48,7 @@ type Row struct {
 	Took     time.Duration `json:"took_ns,omitempty"` // to the first answer of the next generation, from the start of its process or from the crash
 	Requests int64         `json:"requests"`
 	Errors   int64         `json:"errors"` // requests answered with 500 or 503
+	Cut      int64         `json:"cut"`    // answers that were half sent when their process was killed, and end visibly
 	Failed   int64         `json:"failed"` // requests not answered, or wrongly
 	Lost     int64         `json:"lost"`   // connections that broke
 	Closed   int64         `json:"closed"` // connections that the service closed in an orderly way
@@ -191,6 +193,18 @@ func (s *show) conclude(now *strict.Report) {
 	row.Failed = failed(b) - failed(a)
 	row.Lost = b.Broken() - a.Broken()
 	row.Closed = closed(b) - closed(a)
+	if row.kill {
+		row.Cut = b.Faults[strict.Cut] - a.Faults[strict.Cut]
+		row.Failed, row.Lost = row.Failed-row.Cut, row.Lost-row.Cut // each ends its connection
+	}
+}
+
+// cut is how many answers were cut where that could not be helped.
+func (s *Score) cut() (n int64) {
+	for _, r := range s.Acts {
+		n += r.Cut
+	}
+	return n
 }
 
 // failed leaves out errors that were properly told.
