@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -273,13 +274,21 @@ func (b *bed) kill() int {
 func (b *bed) load(groups ...strict.Group) *loading {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.t.Cleanup(cancel)
-	return &loading{b.t, strict.Load{Network: "tcp", Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1}.Start(ctx), cancel}
+	l := &loading{t: b.t, cancel: cancel}
+	l.Running = strict.Load{Network: "tcp", Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1,
+		OnFailure: func(f strict.Failure) {
+			if f.Fault != strict.Status && f.Fault != strict.Cut && f.Fault != strict.Dropped && len(l.failures) < 20 {
+				l.failures = append(l.failures, fmt.Sprintf("%s %v", time.Now().Format("15:04:05.000"), f))
+			}
+		}}.Start(ctx)
+	return l
 }
 
 type loading struct {
 	t testing.TB
 	*strict.Running
-	cancel func()
+	cancel   func()
+	failures []string // those which should not be
 }
 
 func (l *loading) end() *strict.Report {
@@ -315,7 +324,7 @@ func verdict(r *strict.Report) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s\n%v", strings.Join(wrong, ", "), r.Failures)
+	return errors.New(strings.Join(wrong, ", "))
 }
 
 // ask makes one request on a connection of its own, and returns the answer with

@@ -83,7 +83,7 @@ func (b *bed) judge(l *loading) {
 	b.t.Helper()
 	r := l.end()
 	if err := verdict(r); err != nil {
-		b.t.Error(err)
+		b.t.Errorf("%v\n%s", err, strings.Join(l.failures, "\n"))
 	}
 	b.t.Logf("rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
 		b.status().Rescued, r.Total.Requests, r.Total.OK, r.Total.Faults, r.Total.Codes, r.Total.Connects, r.Total.Ends, r.Total.Moved)

@@ -145,7 +145,11 @@ func (r *rescue) judge(now time.Time) {
 	pages := pages{page: r.options.Page, now: now}
 	for _, f := range r.unique() {
 		if r.options.Disputed != nil && r.options.Disputed(f.cookie) {
-			r.Disputed = append(r.Disputed, Disputed{f})
+			if f.line.State == Free { // nothing is acknowledged before it is in the table
+				unix.Close(f.fd)
+			} else {
+				r.Disputed = append(r.Disputed, Disputed{f})
+			}
 			continue
 		}
 		conn, j := r.judgment(f)
