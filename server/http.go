@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
@@ -38,7 +37,7 @@ type httpRunner struct {
 	wrapped []net.Listener
 	closing sync.Once
 
-	redirected atomic.Pointer[handover.Sender] // a drain is to go on with this one
+	another another // sender
 }
 
 func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner, error) {
@@ -236,18 +235,53 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 // drainMoving begins again whenever there is another sender.
 func (h *httpRunner) drainMoving(ctx context.Context, o live.DrainOptions) error {
 	for {
-		err := h.live.Drain(ctx, o)
-		to := h.redirected.Swap(nil)
-		if to == nil || ctx.Err() != nil {
+		attempt, to := h.another.begin(ctx)
+		if to != nil {
+			o.Sender = to
+		}
+		err := h.live.Drain(attempt, o)
+		if ctx.Err() != nil || !h.another.waits() {
 			return err
 		}
-		o.Sender = to
 	}
 }
 
-func (h *httpRunner) redirect(to *handover.Sender) {
-	h.redirected.Store(to)
-	h.live.Resume()
+func (h *httpRunner) redirect(to *handover.Sender) { h.another.offer(to) }
+
+// another is the sender that a drain is to go on with.
+type another struct {
+	mu     sync.Mutex
+	to     *handover.Sender // nil: the drain has the last one
+	cancel context.CancelFunc
+}
+
+// begin returns a context that ends when there is another sender, and the newest
+// one; nil: it is the one of before.
+func (a *another) begin(ctx context.Context) (context.Context, *handover.Sender) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	to := a.to
+	a.to = nil
+	return ctx, to
+}
+
+func (a *another) offer(to *handover.Sender) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.to = to
+	if a.cancel != nil {
+		a.cancel()
+	}
+}
+
+func (a *another) waits() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.to != nil
 }
 
 // goAway ends HTTP/2 connections when their requests are answered. The server it
