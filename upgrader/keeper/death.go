@@ -41,7 +41,7 @@ func (s *service) died(p *process, e end) {
 	case unexpected && (!change || s.state.change.why == byStart):
 		s.obituary(p, e, false)
 	}
-	s.lastEnd = e
+	s.concludes(p, e)
 	reason := ""
 	if w.life <= ready {
 		reason = "it ended before it was ready"
@@ -51,6 +51,19 @@ func (s *service) died(p *process, e end) {
 	}
 	absent := e.failed != nil && execStatus(e.failed) != 125
 	s.feed(event{kind: evDied, proc: p.proc, clean: e.clean(), absent: absent, reason: reason})
+}
+
+// concludes makes e what the service ended with, so far. How a replaced process
+// ended says nothing of the service. A worker of this library that was killed at
+// the end of a stop's time had left to the keeper what it couldn't finish.
+func (s *service) concludes(p *process, e end) {
+	switch {
+	case p.replaced:
+	case p.helloed && p.killed != "" && p.drained != nil:
+		s.lastEnd = end{}
+	default:
+		s.lastEnd = e
+	}
 }
 
 // obituary keeps, and tells, how a process died or that it caught a crash.

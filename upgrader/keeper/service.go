@@ -82,6 +82,7 @@ type process struct {
 	removed                 []string
 	deadline                time.Time
 	drained                 *kept.Drain
+	replaced                bool // it was told to drain while the service goes on
 	crashed                 *kept.Crash
 	watchdog                *time.Timer
 	killed                  string // why
@@ -379,6 +380,7 @@ func (s *service) drain(p *process, reason string, timeout time.Duration) {
 	again := p.drained != nil
 	p.deadline = time.Now().Add(timeout)
 	p.drained = &kept.Drain{Reason: reason, Timeout: timeout}
+	p.replaced = p.replaced || reason != kept.Stopped
 	s.tell(control.Event{Kind: control.EventDrain, Generation: p.generation, PID: p.pid(), Text: reason})
 	if p.line != nil {
 		p.line.Send(p.drained)
