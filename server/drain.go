@@ -37,6 +37,7 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 	done := make(chan struct{})
 	go func() {
 		work.Wait()
+		s.drainRest(ctx, how, &all)
 		for _, to := range all.list() {
 			s.sent(ctx, to)
 		}
@@ -65,6 +66,7 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 		cancel()
 		work.Wait()
 		s.resume()
+		s.intake.begin(s)
 		return true
 	default:
 	}
@@ -90,6 +92,20 @@ func (s *senders) add(to *handover.Sender) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, to)
+}
+
+// drainRest sees to connections that came while the others went.
+func (s *Server) drainRest(ctx context.Context, how ending, all *senders) {
+	s.intake.end(ctx)
+	list := all.list()
+	how.sender = list[len(list)-1]
+	var work sync.WaitGroup
+	for _, r := range s.runners {
+		if h, ok := r.(*httpRunner); ok {
+			work.Go(func() { h.drain(ctx, how) })
+		}
+	}
+	work.Wait()
 }
 
 // redirect lets connections go to another successor.

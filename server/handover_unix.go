@@ -15,7 +15,7 @@ func (s *Server) receive(ctx context.Context) {
 	for {
 		select {
 		case l := <-s.gen.Predecessors():
-			go s.receiveFrom(ctx, l)
+			s.intake.work.Go(func() { s.receiveFrom(ctx, l) })
 		case <-ctx.Done():
 			return
 		}

@@ -34,6 +34,7 @@ type Server struct {
 	ready   chan struct{}
 	failed  chan error // of Serve; the first one counts
 
+	intake   intake
 	draining atomic.Bool // read once per response
 	moving   atomic.Bool // a drain's connections have a place to go to
 	epoch    atomic.Pointer[epoch]
@@ -201,9 +202,8 @@ func (s *Server) live(ctx context.Context) error {
 	if err := s.waitStarted(ctx.Done()); err != nil {
 		return err
 	}
-	receiving, done := context.WithCancel(context.Background())
-	defer done()
-	go s.receive(receiving)
+	s.intake.begin(s)
+	defer s.intake.end(context.Background())
 	ready := make(chan error, 1)
 	go func() { ready <- s.gen.Ready() }()
 
