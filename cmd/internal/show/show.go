@@ -122,12 +122,18 @@ func (s *show) perform(ctx context.Context) bool {
 		}
 		row.end(end)
 		s.screen.act(row, s.load.Snapshot().Elapsed)
+		if a.kill && !s.pass(ctx, at(time.Now().Add(aftermath))) {
+			return false
+		}
 		if row.Error != "" {
 			s.screen.line("the service's log:" + s.stage.lastWords())
 		}
 	}
 	return s.pass(ctx, at(start.Add(s.Duration)))
 }
+
+// aftermath is how long what a kill has done to the clients counts as done by it.
+const aftermath = 300 * time.Millisecond
 
 // ending is how an act ended, once done is closed.
 type ending struct {
