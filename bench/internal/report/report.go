@@ -265,7 +265,7 @@ func (a All) betterThanOurs() []string {
 		for i, s := range b {
 			b[i] = fmt.Sprintf("%s (%s)", title(s), number(f(s).median()))
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s has %s; fewer have %s.", what, title(ours), number(f(ours).median()), strings.Join(b, ", ")))
+		lines = append(lines, fmt.Sprintf("%s: %s has %s; less: %s.", what, title(ours), number(f(ours).median()), strings.Join(b, ", ")))
 	}
 	ev := func(action string, f func([]measure.Event) sample) func(string) sample {
 		return func(name string) sample { return f(a.events(name, action, false)) }
