@@ -75,8 +75,8 @@ func allCommand() *cobra.Command {
 		Short: "Upgrades, crashes, panics and the steady state of all systems",
 		Long: `Measure upgrades, crashes, panics and the steady state.
 
---quick takes about 3 minutes and leaves out panics and the steady state;
---full takes about an hour.`,
+--quick takes 3 to 4 minutes and leaves out panics and the steady state;
+--full takes about two hours.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			kinds := []string{"upgrade", "crash", "panic", "steady"}
 			if quick {
@@ -108,6 +108,8 @@ func preset(cmd *cobra.Command, o *settings, quick, full bool) {
 		set("events", "1")
 	case full:
 		set("rounds", "20")
+		set("window", "2")
+		set("events", "1")
 	}
 }
 
