@@ -138,20 +138,25 @@ func (f *flip) start(theirs *os.File) <-chan error {
 	return done
 }
 
+// busyFor is how long a program may be open for writing somewhere (ETXTBSY): one
+// that was just written is so for a moment in every child that its writer forks.
+const busyFor = time.Second
+
 // upgrade is tableflip's, without its moments of unreadiness: its own goroutine
 // hears of Ready and of the parent's end a little later than we do.
 func (f *flip) upgrade() error {
+	start := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		err := f.t.Upgrade()
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
+		case err.Error() == "process is not ready yet", err.Error() == "parent hasn't exited":
+		case strings.HasSuffix(err.Error(), syscall.ETXTBSY.Error()) && time.Since(start) < busyFor:
+		default:
+			return explain(err)
 		}
-		switch err.Error() {
-		case "process is not ready yet", "parent hasn't exited":
-			time.Sleep(wait)
-			continue
-		}
-		return explain(err)
+		time.Sleep(wait)
 	}
 }
 
