@@ -11,10 +11,10 @@ import (
 )
 
 // receive takes over connections of the generation before, until ctx is done.
-func (s *Server) receive(ctx context.Context) {
+func (s *Server) receive(ctx context.Context, sources <-chan *link.Conn) {
 	for {
 		select {
-		case l := <-s.gen.Predecessors():
+		case l := <-sources:
 			s.intake.work.Go(func() { s.receiveFrom(ctx, l) })
 		case <-ctx.Done():
 			return

@@ -20,7 +20,10 @@ func (i *intake) begin(s *Server) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	i.stop = stop
-	i.work.Go(func() { s.receive(ctx) })
+	// Asked for here and not in the goroutine: the generation refuses connections
+	// if nobody has by the time it is ready.
+	sources := s.gen.Predecessors()
+	i.work.Go(func() { s.receive(ctx, sources) })
 }
 
 // end returns when nothing is acknowledged any more, and all that was has its

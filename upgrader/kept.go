@@ -218,6 +218,9 @@ func (k *underKeeper) trouble(error) {} // what goes to stderr reaches the keepe
 // too from its go on, for the generations to come.
 func (k *underKeeper) announce() error {
 	k.manager.keep(k.u.inventory)
+	if k.manager.sent() {
+		k.manager.barrier() // they come by another way than Ready, which must not overtake them
+	}
 	if err := k.conn.Send(&kept.Ready{}); err != nil {
 		return fmt.Errorf("say ready to the keeper: %w", err)
 	}
