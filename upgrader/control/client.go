@@ -18,6 +18,9 @@ const (
 	// reattachTimeout is how long a service that was replaced or killed while we
 	// waited for its answer may take until somebody listens again.
 	reattachTimeout = 15 * time.Second
+	// brokenTimeout is how long the answers of one service after the other may break
+	// off before that is taken for a failure.
+	brokenTimeout = 3 * time.Second
 	// adoptTimeout is how long the next generation may say that it doesn't know of
 	// an upgrade that it is about to be told of.
 	adoptTimeout = 2 * time.Second
@@ -86,27 +89,37 @@ func (c *Client) dialError(err error) error {
 	return &Error{Message: fmt.Sprintf("control socket %s: %v", c.path, errno(err)), Err: err}
 }
 
-// Status tells how things are.
+// Status tells how things are, also when whoever was asked is replaced or killed
+// before it can answer.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var st Status
-	_, err := c.ask(ctx, "GET", "/status", nil, &st)
+	_, err := c.insist(ctx, "GET", "/status", nil, &st)
 	return st, err
 }
 
 // Stop asks for the end of the service, and returns when it has begun. A service
 // that has ended before it could answer is no error.
 func (c *Client) Stop(ctx context.Context, r StopRequest) error {
-	_, err := c.ask(ctx, "POST", "/stop", r, nil)
-	for began := time.Now(); errors.Is(err, errBroken) && time.Since(began) < reattachTimeout; {
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
-		_, err = c.ask(ctx, "POST", "/stop", r, nil) // twice does no harm
-		if errors.Is(err, ErrNotRunning) {
-			return nil
-		}
+	asked, err := c.insist(ctx, "POST", "/stop", r, nil)
+	if asked > 1 && errors.Is(err, ErrNotRunning) {
+		return nil
 	}
 	return err
+}
+
+// insist makes a request that does no harm when it is made twice, until somebody
+// answers it. It returns how often it has asked.
+func (c *Client) insist(ctx context.Context, method, path string, body, into any) (asked int, err error) {
+	for began := time.Now(); ; {
+		_, err = c.ask(ctx, method, path, body, into)
+		asked++
+		if !errors.Is(err, errBroken) || time.Since(began) > brokenTimeout {
+			return asked, err
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return asked, err
+		}
+	}
 }
 
 // Upgrade asks for an upgrade, and blocks until its outcome is known, whatever it

@@ -293,15 +293,53 @@ func TestAnswersThatAreCutOrNonsense(t *testing.T) {
 		"no HTTP":      "SSH-2.0-OpenSSH_9.2\r\n",
 		"odd encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: odd\r\n\r\n",
 	} {
-		c := answering(t, raw)
-		if st, err := c.Status(soon(t)); err == nil {
-			t.Errorf("%s: %+v", name, st)
-		}
-		for _, err := range c.Events(soon(t), 0) {
-			if err == nil {
-				t.Errorf("%s: an event", name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := answering(t, raw)
+			if st, err := c.Status(soon(t)); err == nil {
+				t.Errorf("%+v", st)
 			}
+			for _, err := range c.Events(soon(t), 0) {
+				if err == nil {
+					t.Error("an event")
+				}
+			}
+		})
+	}
+}
+
+// Whoever was asked dies before it can answer: the next one is asked.
+func TestStatusIsThatOfTheSuccessor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := Listen(path, ListenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	asked := make(chan error, 1)
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range 2 { // of Dial, of Status
+			dead, err := ln.Accept()
+			if err != nil {
+				asked <- err
+				return
+			}
+			dead.Close()
 		}
+		s := &Server{Backend: &fakeBackend{status: Status{Mode: "alone"}}}
+		t.Cleanup(func() { s.Close() })
+		asked <- nil
+		s.Serve(ln)
+	}()
+	if st, err := c.Status(soon(t)); err != nil || st.Mode != "alone" {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := <-asked; err != nil {
+		t.Error(err)
 	}
 }
 
