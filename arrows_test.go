@@ -30,7 +30,7 @@ var forbidden = []struct {
 	// What only commands need doesn't come with the library.
 	{[]string{"upgrader/...", "server/...", "internal/..."}, []string{"cmd/...", "github.com/spf13/cobra", "github.com/prometheus/client_golang/..."}},
 	// Tests' own.
-	{[]string{"upgrader/...", "server/..."}, []string{"testing", "internal/strict", "internal/testenv"}},
+	{[]string{"upgrader/...", "server/..."}, []string{"testing", "internal/strict", "internal/testenv", "internal/proctest"}},
 }
 
 func TestImportArrows(t *testing.T) {

@@ -1,0 +1,126 @@
+package proctest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+)
+
+// Adopt makes processes whose parent has ended children of the test, which has to
+// wait for them then.
+func Adopt() error {
+	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+}
+
+// Waited waits for a command beside the test. The channel is closed once
+// cmd.ProcessState tells how it ended.
+func Waited(cmd *exec.Cmd) <-chan struct{} {
+	c := make(chan struct{})
+	go func() { cmd.Wait(); close(c) }()
+	return c
+}
+
+// Wait waits for the end of a process that is, or was, a descendant. If it is the
+// test's to be waited for (see Adopt) that is done, and ours says so; otherwise
+// its parent has done so. What package os waits for is not for it.
+func Wait(pid int) (status syscall.WaitStatus, ours bool) {
+	h, err := proc.Open(pid)
+	if err != nil {
+		return 0, false
+	}
+	defer h.Close()
+	<-h.Done()
+	raw, err := h.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	for {
+		// Not by its PID alone, which is another's once its parent has waited.
+		exists := false
+		raw.Control(func(fd uintptr) {
+			ours = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil
+			exists = unix.PidfdSendSignal(int(fd), 0, nil, 0) == nil
+		})
+		switch {
+		case ours: // and its PID its own until we have waited
+			_, err := syscall.Wait4(pid, &status, 0, nil)
+			return status, err == nil
+		case !exists:
+			return 0, false
+		}
+		time.Sleep(pace) // its parent waits for it, or ends: nobody tells which
+	}
+}
+
+// Tagged returns the processes that have an entry, NAME=value, in the environment
+// that they were started with. Those that have ended are not among them, waited
+// for or not.
+func Tagged(entry string) (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && tagged(pid, entry) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func tagged(pid int, entry string) bool {
+	env, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+entry+"\x00"))
+}
+
+// NoneLeft waits for the end of all tagged processes. Those that don't end by
+// themselves fail the test, and are killed.
+func NoneLeft(t testing.TB, entry string) {
+	t.Helper()
+	late := time.NewTimer(Patience(t))
+	defer late.Stop()
+	for pids := Tagged(entry); len(pids) > 0; pids = Tagged(entry) {
+		if !ended(pids[0], entry, late.C) {
+			t.Errorf("processes are left: %v", pids)
+			KillTagged(entry)
+			return
+		}
+	}
+}
+
+// ended waits for one process's end.
+func ended(pid int, entry string, late <-chan time.Time) bool {
+	h, err := proc.Open(pid)
+	if err != nil {
+		return true
+	}
+	defer h.Close()
+	if !tagged(pid, entry) { // another has its PID
+		return true
+	}
+	select {
+	case <-h.Done():
+		return true
+	case <-late:
+		return false
+	}
+}
+
+// KillTagged kills all tagged processes, also those that appear meanwhile, and
+// returns when they have ended.
+func KillTagged(entry string) {
+	for pids := Tagged(entry); len(pids) > 0; pids = Tagged(entry) {
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		for _, pid := range pids {
+			ended(pid, entry, nil)
+		}
+	}
+}
