@@ -30,7 +30,7 @@ func TestBusyProgram(t *testing.T) {
 	s.link(path)
 	done := make(chan control.Outcome)
 	go func() { done <- s.upgrade() }()
-	s.await("RELOADING=1", func(m said) bool { return m.msg.Has("RELOADING") })
+	s.await("RELOADING=1", func(m said) bool { return m.Has("RELOADING") })
 	to.Close()
 	if o := <-done; o.Result != control.Ready {
 		t.Fatalf("%+v", o)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -65,7 +66,7 @@ func (s *service) hup() {
 // ready waits until somebody says READY=1, and returns who.
 func (s *service) ready() int {
 	s.t.Helper()
-	return s.await("READY=1", func(m said) bool { return m.msg.Has("READY") }).pid
+	return s.await("READY=1", func(m said) bool { return m.Has("READY") }).PID
 }
 
 func TestDeathAtEachStep(t *testing.T) {
@@ -85,8 +86,8 @@ func TestDeathAtEachStep(t *testing.T) {
 			s.hup()
 			survivor := st.gen == 2
 			pid := s.await("READY=1 of whoever survives", func(m said) bool {
-				return m.msg.Has("READY") && survivor == (m.pid == first.pid)
-			}).pid
+				return m.Has("READY") && survivor == (m.PID == first.pid)
+			}).PID
 			p.end()
 			if p.refused.Load() > 0 || p.connected.Load() == 0 {
 				t.Errorf("%d connects, %d refused", p.connected.Load(), p.refused.Load())
@@ -117,8 +118,8 @@ func TestServiceIsTakenBack(t *testing.T) {
 		p := probe(t, n, addr)
 		syscall.Kill(o.PID, syscall.SIGKILL)
 		s.await("the taken-back service", func(m said) bool {
-			main, _ := m.msg.Get("MAINPID")
-			return m.msg.Has("READY") && main == fmt.Sprint(first.pid)
+			main, _ := m.Get("MAINPID")
+			return m.Has("READY") && main == fmt.Sprint(first.pid)
 		})
 		p.end()
 		if p.refused.Load() > 0 {
@@ -221,7 +222,7 @@ func TestStopDuringAnUpgrade(t *testing.T) {
 			}
 			s := newService(t, settings{Step: step, StepDo: "term", StepGen: gen}).start()
 			s.hup()
-			s.await("STOPPING=1", func(m said) bool { return m.msg.Has("STOPPING") })
+			s.await("STOPPING=1", func(m said) bool { return m.Has("STOPPING") })
 			s.cmd.Wait()
 			s.gone()
 		})
@@ -248,7 +249,7 @@ func TestStopDuringADrain(t *testing.T) {
 			s.mustUpgrade()
 			second := s.who(n, addr).pid
 			syscall.Kill(second, syscall.SIGTERM)
-			s.await("STOPPING=1", func(m said) bool { return m.msg.Has("STOPPING") })
+			s.await("STOPPING=1", func(m said) bool { return m.Has("STOPPING") })
 			if end == "drained" {
 				time.Sleep(50 * time.Millisecond) // too short to fail wrongly
 				if len(s.processes()) != 2 {
@@ -265,9 +266,7 @@ func TestStopDuringADrain(t *testing.T) {
 // gone waits until no process of the service is left, and checks what it leaves.
 func (s *service) gone() {
 	s.t.Helper()
-	for _, pid := range s.processes() {
-		waitFor(pid)
-	}
+	proctest.NoneLeft(s.t, s.tag())
 	for _, path := range []string{s.pidfile, s.control} {
 		if exists(path) {
 			s.t.Errorf("%s was left behind", path)
@@ -287,13 +286,11 @@ func TestStoppedCandidateIsNoEnd(t *testing.T) {
 	if a := s.who(n, addr); a != first || s.pidInFile() != first.pid || !exists(s.control) {
 		t.Fatalf("%+v answers, was %+v; pid file %d; control socket there: %v", a, first, s.pidInFile(), exists(s.control))
 	}
-	s.mu.Lock()
-	for _, m := range s.said {
-		if m.msg.Has("STOPPING") {
+	for _, m := range s.manager.Rest() {
+		if m.Has("STOPPING") {
 			t.Errorf("the manager was told %v", m)
 		}
 	}
-	s.mu.Unlock()
 	s.change(func(set *settings) { set.Step = "" })
 	s.mustUpgrade()
 }

@@ -52,7 +52,7 @@ func TestStoreOutlivesDeath(t *testing.T) {
 	}
 	s.change(func(set *settings) { set.Listen = set.Listen[:1] })
 	next := s.mustUpgrade().PID
-	s.await("READY=1 of the new one", func(m said) bool { return m.msg.Has("READY") && m.pid == next })
+	s.await("READY=1 of the new one", func(m said) bool { return m.Has("READY") && m.PID == next })
 	if names := s.storeNames(); len(names) != 2 {
 		t.Errorf("after a change to one address the store holds %q", names)
 	}

@@ -39,26 +39,32 @@ func Wait(pid int) (status syscall.WaitStatus, ours bool) {
 	}
 	defer h.Close()
 	<-h.Done()
-	raw, err := h.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
 	for {
-		// Not by its PID alone, which is another's once its parent has waited.
-		exists := false
-		raw.Control(func(fd uintptr) {
-			ours = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil
-			exists = unix.PidfdSendSignal(int(fd), 0, nil, 0) == nil
-		})
-		switch {
-		case ours: // and its PID its own until we have waited
-			_, err := syscall.Wait4(pid, &status, 0, nil)
-			return status, err == nil
-		case !exists:
-			return 0, false
+		status, ours, exists := reap(h)
+		if ours || !exists {
+			return status, ours
 		}
 		time.Sleep(pace) // its parent waits for it, or ends: nobody tells which
 	}
+}
+
+// reap waits for a process that has ended if it is the test's to be waited for.
+// Otherwise it may still exist, as another's zombie.
+func reap(h *proc.Handle) (status syscall.WaitStatus, ours, exists bool) {
+	raw, err := h.SyscallConn()
+	if err != nil {
+		return 0, false, false
+	}
+	// Not by its PID alone, which is another's once its parent has waited.
+	raw.Control(func(fd uintptr) {
+		ours = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil
+		exists = unix.PidfdSendSignal(int(fd), 0, nil, 0) == nil
+	})
+	if ours { // and its PID its own until we have waited
+		_, err := syscall.Wait4(h.PID(), &status, 0, nil)
+		ours, exists = err == nil, false
+	}
+	return status, ours, exists
 }
 
 // Tagged returns the processes that have an entry, NAME=value, in the environment
@@ -96,14 +102,11 @@ func NoneLeft(t testing.TB, entry string) {
 
 // ended waits for one process's end.
 func ended(pid int, entry string, late <-chan time.Time) bool {
-	h, err := proc.Open(pid)
-	if err != nil {
+	h := open(pid, entry)
+	if h == nil {
 		return true
 	}
 	defer h.Close()
-	if !tagged(pid, entry) { // another has its PID
-		return true
-	}
 	select {
 	case <-h.Done():
 		return true
@@ -112,15 +115,37 @@ func ended(pid int, entry string, late <-chan time.Time) bool {
 	}
 }
 
-// KillTagged kills all tagged processes, also those that appear meanwhile, and
-// returns when they have ended.
+// open returns a handle; nil: there is no such process any more.
+func open(pid int, entry string) *proc.Handle {
+	h, err := proc.Open(pid)
+	if err != nil {
+		return nil
+	}
+	if !tagged(pid, entry) { // another has its PID
+		h.Close()
+		return nil
+	}
+	return h
+}
+
+// KillTagged kills all tagged processes, also those that appear meanwhile,
+// returns when they have ended, and waits for those that are the test's to be
+// waited for: none of them may be a command that package os waits for.
 func KillTagged(entry string) {
 	for pids := Tagged(entry); len(pids) > 0; pids = Tagged(entry) {
+		var all []*proc.Handle
 		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
+			if h := open(pid, entry); h != nil {
+				h.Kill(syscall.SIGKILL)
+				all = append(all, h)
+			}
 		}
-		for _, pid := range pids {
-			ended(pid, entry, nil)
+		for _, h := range all {
+			<-h.Done()
+		}
+		for _, h := range all { // now all are orphans
+			reap(h)
+			h.Close()
 		}
 	}
 }
