@@ -13,4 +13,4 @@ type ledger struct {
 }
 
 // Open implements live.Ledger.
-func (l ledger) Open(fd, prefix int) live.Account { return l.table.Follow(fd, l.server, prefix) }
+func (l ledger) Open(fd int, prefix []byte) live.Account { return l.table.Follow(fd, l.server, prefix) }

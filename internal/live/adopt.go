@@ -16,7 +16,7 @@ func (t *Table) Claim(it *handover.Item) error {
 		return errors.New("handover is switched off")
 	}
 	if t.ledger != nil {
-		if a := t.ledger.Open(it.FD, len(it.Prefix)); a != nil {
+		if a := t.ledger.Open(it.FD, it.Prefix); a != nil {
 			it.Owner = &accounted{it.FD, a}
 		}
 	}
@@ -34,7 +34,7 @@ func (t *Table) Adopt(it *handover.Item) {
 // takeBack gets a connection that could not be moved.
 func (t *Table) takeBack(it *handover.Item, why error) {
 	if a := accountOf(it); a != nil {
-		a.Back()
+		a.Back(len(it.Prefix))
 	}
 	stay := errors.Is(why, handover.ErrNoRoom) || errors.Is(why, handover.ErrNoServer) || errors.Is(why, handover.ErrRefused)
 	if !stay {

@@ -70,7 +70,7 @@ func (c *conn) openAccount() {
 		return
 	}
 	if fd, err := fdOf(c.sock); err == nil {
-		c.account = c.table.ledger.Open(fd, 0)
+		c.account = c.table.ledger.Open(fd, nil)
 	}
 }
 

@@ -4,10 +4,10 @@ package live
 // process learns how far each of them got.
 type Ledger interface {
 	// Open begins the account of the connection with descriptor fd, from and to
-	// which nothing has passed in this process. prefix is how many bytes of its
-	// next request's head were consumed by another process; they will be told
-	// to Read once more. nil: this connection has no account.
-	Open(fd, prefix int) Account
+	// which nothing has passed in this process. prefix are the bytes of its
+	// next request's head that were consumed by another process; they will be
+	// told to Read once more. nil: this connection has no account.
+	Open(fd int, prefix []byte) Account
 }
 
 // Account follows one connection that speaks HTTP/1 in plaintext. read and
@@ -30,9 +30,10 @@ type Account interface {
 	// Copied: n bytes were written without Write (sendfile).
 	Copied(n int64)
 	// Leave: the connection is about to be sent to another process, which may
-	// own it from now on. Back undoes that.
+	// own it from now on. Back undoes that: the last prefix bytes will be told to
+	// Read once more.
 	Leave()
-	Back()
+	Back(prefix int)
 	// Pin: nothing is known of the connection any more.
 	Pin()
 	// Close comes before the descriptor is closed.

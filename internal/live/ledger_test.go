@@ -23,18 +23,18 @@ type books struct {
 
 type entry struct {
 	b             *books
-	fd, prefix    int
+	fd            int
 	read, written int64
 	closed, left  bool
 	between       bool
 }
 
-func (b *books) Open(fd, prefix int) Account {
+func (b *books) Open(fd int, prefix []byte) Account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open++
 	b.accounts++
-	return &entry{b: b, fd: fd, prefix: prefix, between: true}
+	return &entry{b: b, fd: fd, between: true}
 }
 
 func (e *entry) do(f func()) {
@@ -80,9 +80,9 @@ func (e *entry) Write(p []byte) { e.do(func() { e.written += int64(len(p)) }) }
 func (e *entry) Copied(n int64) { e.do(func() { e.written += n }) }
 func (e *entry) Leave()         { e.do(func() { e.left = true }) }
 
-func (e *entry) Back() {
+func (e *entry) Back(prefix int) {
 	e.left = false
-	e.do(func() {})
+	e.do(func() { e.read -= int64(prefix) })
 }
 func (e *entry) Pin() { e.do(func() {}) }
 

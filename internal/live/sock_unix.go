@@ -80,7 +80,7 @@ func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 	if fd, err := fdOf(nc.(syscall.Conn)); err == nil {
 		was.restore(fd)
 		if t.ledger != nil {
-			account = t.ledger.Open(fd, len(it.Prefix))
+			account = t.ledger.Open(fd, it.Prefix)
 		}
 	}
 	if a, ok := it.Owner.(*accounted); ok {

@@ -21,6 +21,7 @@ type Account struct {
 	kind   Kind
 	req    Request
 	body   Chunks
+	behind []byte            // of the requests behind it, as long as none was let go
 	tail   [maxBuffered]byte // the last bytes told
 
 	// Of the writing side.
@@ -40,20 +41,25 @@ const (
 	readAll // or it isn't known what is being read
 )
 
+// maxBehind is more than net/http ever reads ahead.
+const maxBehind = 8 << 10
+
 // Follow begins the account of a connection that nothing has passed through in
-// this process, and its line. prefix is how many bytes that another process has
-// consumed will be told to Read again. It costs a few system calls. A connection
-// which isn't TCP can't be rescued: its Account is pinned from the start.
-func (t *Table) Follow(fd int, server uint32, prefix int) *Account {
+// this process, and its line. prefix is what another process has consumed, and
+// will be told to Read again. It costs a few system calls. A connection which
+// isn't TCP can't be rescued: its Account is pinned from the start.
+func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
 	a := &Account{table: t, fd: fd}
 	c, ok := counts(fd)
-	if !ok || c.Consumed < uint64(prefix) {
+	if !ok || c.Consumed < uint64(len(prefix)) {
 		t.Adopted(fd, server, 0, 0)
 		a.Pin()
 		return a
 	}
-	a.rx0, a.tx0 = c.Consumed-uint64(prefix), c.Written
-	t.Adopted(fd, server, a.rx0, a.tx0)
+	a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
+	// It may take a while until Read is told: with line ends only it is idle.
+	head := bytes.TrimLeft(prefix, lineEnds)
+	t.Adopted(fd, server, c.Consumed-uint64(len(head)), a.tx0)
 	return a
 }
 
@@ -88,19 +94,29 @@ func (a *Account) Boundary(read, written int64) {
 const lineEnds = "\r\n"
 
 // Unknown says the same of a connection on which bytes of the next request have
-// been read, nobody knows how many.
+// been read, nobody knows how many. If it is known where the last one ended, and
+// what was read behind it, the account goes on from there.
 func (a *Account) Unknown(written int64) {
 	if a.over {
 		return
 	}
 	a.written = uint64(written)
-	a.table.Unknown(a.fd, a.tx0+a.written)
-	a.next(readAll)
+	behind, end := a.behind, a.begin+a.req.End
+	if len(behind) == 0 || end+uint64(len(behind)) != a.read {
+		a.table.Unknown(a.fd, a.tx0+a.written)
+		a.next(readAll)
+		return
+	}
+	a.begin = end
+	a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
+	a.next(readingHead)
+	a.readHead(behind)
+	a.readBehind(behind)
 }
 
 func (a *Account) next(p requestPhase) {
 	a.phase, a.active = p, false
-	a.head, a.kind, a.req, a.body = nil, 0, Request{}, Chunks{}
+	a.head, a.kind, a.req, a.body, a.behind = nil, 0, Request{}, Chunks{}, nil
 	a.resp.Begin(0)
 }
 
@@ -121,19 +137,25 @@ func (a *Account) Read(b []byte) {
 	a.readBehind(b)
 }
 
-// readBehind takes line ends behind a request for a part of it.
+// readBehind keeps what b has of the requests behind this one. Line ends it takes
+// for a part of this one.
 func (a *Account) readBehind(b []byte) {
 	end := a.begin + a.req.End
 	if a.req.End == 0 || a.read <= end {
 		return
 	}
-	more := min(a.read-end, uint64(len(b)))
-	if len(bytes.TrimLeft(b[uint64(len(b))-more:], lineEnds)) > 0 {
-		return
-	}
-	a.req.End += more
-	if a.active {
-		a.table.RequestEnd(a.fd, a.end())
+	more := b[uint64(len(b))-min(a.read-end, uint64(len(b))):]
+	switch kept := len(a.behind); {
+	case end+uint64(kept+len(more)) != a.read: // some were let go
+	case kept+len(more) > maxBehind:
+		a.behind = nil
+	case kept > 0 || len(bytes.TrimLeft(more, lineEnds)) > 0:
+		a.behind = append(a.behind, more...)
+	default:
+		a.req.End += uint64(len(more))
+		if a.active {
+			a.table.RequestEnd(a.fd, a.end())
+		}
 	}
 }
 
@@ -245,16 +267,19 @@ func (a *Account) Write(b []byte) {
 func (a *Account) Copied(n int64) { a.written += uint64(n) }
 
 // Leave says that the connection is about to be sent to another process, which
-// may own it from now on. Back undoes that.
+// may own it from now on.
 func (a *Account) Leave() { a.table.Sent(a.fd) }
 
-// Back undoes Leave.
-func (a *Account) Back() {
+// Back undoes Leave. The last prefix bytes that were read will be told again.
+func (a *Account) Back(prefix int) {
 	if a.over {
 		a.table.Pin(a.fd)
 		return
 	}
-	a.table.TakenBack(a.fd)
+	a.read -= uint64(prefix)
+	a.begin = a.read
+	a.next(readingHead)
+	a.table.TakenBack(a.fd) // its boundary is right, though begin may be before line ends now
 }
 
 // Pin says that nothing is known of the connection any more.

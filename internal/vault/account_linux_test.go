@@ -3,6 +3,7 @@ package vault
 import (
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -20,7 +21,7 @@ func newTalk(t *testing.T) *talk {
 	tab, v, _ := memory(t)
 	peer, ours := pair(t)
 	fd := descriptor(ours)
-	return &talk{t: t, peer: peer, ours: ours, fd: fd, view: v, a: tab.Follow(fd, 1, 0)}
+	return &talk{t: t, peer: peer, ours: ours, fd: fd, view: v, a: tab.Follow(fd, 1, nil)}
 }
 
 func (k *talk) read(s string, whole bool) {
@@ -155,11 +156,11 @@ func TestAccountAcrossBoundaries(t *testing.T) {
 	k.want(Idle, 0)
 	k.a.Leave()
 	k.want(Leave, 0)
-	k.a.Back()
+	k.a.Back(0)
 	k.want(Idle, 0)
-	k.read(get+get, true)
+	k.read("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n"+get, true)
 	k.a.Active()
-	k.write("HTTP/1.1 200 OK\r\n\r\n")
+	k.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	k.a.Unknown(k.tx)
 	k.want(Answer503, 0)
 	k.a.Active()
@@ -171,6 +172,110 @@ func TestAccountAcrossBoundaries(t *testing.T) {
 	k.a.Copied(3)
 }
 
+// TestAccountOfPipelinedRequests: where each begins and ends is known even though
+// net/http has read all of them before the first is answered.
+func TestAccountOfPipelinedRequests(t *testing.T) {
+	const (
+		post    = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
+		chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+		head    = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+		ok      = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+	)
+	for _, whole := range []bool{true, false} {
+		k := newTalk(t)
+		k.a.Boundary(0, 0)
+		k.read(post+"\r\n"+chunked+head+post, whole)
+		k.a.Active()
+		kinds := []Kind{Known, Known, Known | Head, Known}
+		for i, answer := range []string{ok + "ab", ok + "ab", ok} {
+			k.want(Answer500, kinds[i])
+			k.write(answer)
+			k.want(Answer503, 0) // the next one
+			k.a.Unknown(k.tx)
+			k.want(Answer503, kinds[i+1])
+			k.a.Active()
+		}
+		k.write(ok + "ab")
+		k.want(Done, 0)
+		k.read("GET / HTTP/1.1\r\nHo", whole)
+		k.a.Unknown(k.tx)
+		k.want(Answer503, Known)
+		k.read("st: x\r\n\r\n", whole)
+		k.a.Active()
+		k.write("HTTP/1.1 204 No Content\r\n\r\n")
+		k.want(Done, 0)
+		k.a.Boundary(k.rx, k.tx)
+		k.want(Idle, 0)
+	}
+}
+
+// TestAccountForgetsTooMany pipelined bytes, and knows that it did.
+func TestAccountForgetsTooMany(t *testing.T) {
+	const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	k := newTalk(t)
+	k.a.Boundary(0, 0)
+	k.read(get, true)
+	k.a.Active()
+	for range maxBehind/len(get) + 2 {
+		k.read(get, true)
+	}
+	k.write("HTTP/1.1 204 No Content\r\n\r\n")
+	k.a.Unknown(k.tx)
+	k.a.Active()
+	k.write("HTTP/1.1 204 No Content\r\n\r\n")
+	k.want(Cut, 0)
+}
+
+// TestAccountOfAConnectionThatCameBack is told the bytes of the next request once
+// more.
+func TestAccountOfAConnectionThatCameBack(t *testing.T) {
+	const get = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, begun := range []string{"", "\r", "\r\n", "HE", "\r\nHEAD / H"} {
+		k := newTalk(t)
+		k.a.Boundary(0, 0)
+		k.read(get, true)
+		k.a.Active()
+		k.write("HTTP/1.1 204 No Content\r\n\r\n")
+		k.a.Boundary(k.rx, k.tx)
+		k.read(begun, true)
+		k.a.Leave()
+		k.want(Leave, 0)
+		k.a.Back(len(begun))
+		part := strings.TrimLeft(begun, lineEnds)
+		between := Idle
+		if part != "" {
+			between = Answer503
+		}
+		k.want(between, 0)
+		k.a.Read([]byte(begun[:len(begun)-len(part)]))
+		k.want(between, 0)
+		k.a.Boundary(k.rx-int64(len(part)), k.tx)
+		k.a.Read([]byte(part))
+		k.want(between, 0)
+		k.read(get[len(part):], true)
+		k.a.Active()
+		k.want(Answer500, Known|Head)
+		k.write("HTTP/1.1 204 No Content\r\n\r\n")
+		k.want(Done, 0)
+		k.a.Boundary(k.rx, k.tx)
+		k.want(Idle, 0)
+	}
+}
+
+// TestAccountOfLineEndsThatTravel: a connection on which another process has read
+// nothing but those is idle before Read is told of them.
+func TestAccountOfLineEndsThatTravel(t *testing.T) {
+	k := newTalk(t)
+	k.read("\r\n", true)
+	tab, v, _ := memory(t)
+	k.a, k.view = tab.Follow(k.fd, 1, []byte("\r\n")), v
+	k.want(Idle, 0)
+	k.a.Read([]byte("\r\n"))
+	k.want(Idle, 0)
+	k.a.Boundary(2, 0)
+	k.want(Idle, 0)
+}
+
 func TestAccountOfAnAdoptedConnection(t *testing.T) {
 	k := newTalk(t)
 	k.a.Boundary(0, 0)
@@ -178,7 +283,7 @@ func TestAccountOfAnAdoptedConnection(t *testing.T) {
 	// Another process goes on, as live tells it: the empty line is passed
 	// over and counts as read, the rest is told.
 	tab, v, _ := memory(t)
-	k.a, k.view = tab.Follow(k.fd, 1, len("\r\nGET / HT")), v
+	k.a, k.view = tab.Follow(k.fd, 1, []byte("\r\nGET / HT")), v
 	k.a.Boundary(2, 0)
 	k.a.Read([]byte("GET / HT"))
 	k.want(Answer503, 0)
@@ -203,13 +308,13 @@ func TestAccountOfAUnixConnection(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	tab, v, _ := memory(t)
-	a := tab.Follow(int(f.Fd()), 0, 0)
+	a := tab.Follow(int(f.Fd()), 0, nil)
 	a.Boundary(0, 0)
 	a.Read([]byte("GET / HTTP/1.1\r\n\r\n"))
 	a.Active()
 	a.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 	a.Leave()
-	a.Back()
+	a.Back(0)
 	lines, err := v.Lines()
 	if err != nil || len(lines) != 1 || lines[0].State != Pinned {
 		t.Errorf("%+v, %v", lines, err)
@@ -240,7 +345,7 @@ func TestAccountAllocatesNothing(t *testing.T) {
 func BenchmarkAccountRequest(b *testing.B) {
 	tab, _, _ := memory(b)
 	_, ours := pair(b)
-	a := tab.Follow(descriptor(ours), 1, 0)
+	a := tab.Follow(descriptor(ours), 1, nil)
 	req := []byte("GET / HTTP/1.1\r\nHost: example.com\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n\r\n")
 	resp := []byte("HTTP/1.1 200 OK\r\nDate: Fri, 02 Jan 2026 03:04:05 GMT\r\nContent-Length: 5\r\n\r\nhello")
 	var rx, tx int64
