@@ -16,8 +16,9 @@ type File struct {
 	path string
 
 	mu   sync.Mutex
-	lock *os.File // nil: closed
-	ours []int    // PIDs of this service that may be in the file
+	lock *os.File  // nil: closed
+	ours []int     // PIDs of this service that may be in the file
+	next *prepared // nil: none
 }
 
 // Acquire takes the lock for path, and changes nothing else: a stale file stays
@@ -65,6 +66,27 @@ func (f *File) LockFile() *os.File {
 	return f.lock
 }
 
+// Prepare does what takes long in a Write of pid that may follow: its data reach
+// the disk. Nothing is to be seen of that, now or if this process dies, and it
+// can't fail: what it couldn't do is left to Write. It replaces what was prepared
+// before; 0: by nothing.
+func (f *File) Prepare(pid int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop()
+	if pid > 0 && f.lock != nil {
+		f.next, _ = prepare(f.path, pid)
+	}
+}
+
+// drop forgets what was prepared.
+func (f *File) drop() {
+	if f.next != nil {
+		f.next.close()
+		f.next = nil
+	}
+}
+
 // Write puts pid into the file, atomically: a reader sees the old content or
 // the new one, and a symlink in its place is replaced, not followed. If
 // somebody has removed the lock file, it is made again first; a *HeldError
@@ -81,14 +103,19 @@ func (f *File) Write(pid int) error {
 	if _, err := absolute(f.path); err != nil {
 		return err
 	}
-	if err := replace(f.path, []byte(strconv.Itoa(pid)+"\n")); err != nil {
-		return explain(f.path, err)
+	defer f.drop()
+	if f.next == nil || f.next.pid != pid || f.next.put(f.path) != nil {
+		if err := replace(f.path, content(pid)); err != nil {
+			return explain(f.path, err)
+		}
 	}
 	if !slices.Contains(f.ours, pid) {
 		f.ours = append(f.ours, pid)
 	}
 	return nil
 }
+
+func content(pid int) []byte { return []byte(strconv.Itoa(pid) + "\n") }
 
 // Restore sees to it that pid is in the file, and reports whether it had to
 // write.
@@ -134,6 +161,7 @@ func (f *File) Close() error {
 	if f.lock == nil {
 		return nil
 	}
+	f.drop()
 	lock := f.lock
 	f.lock = nil
 	return lock.Close()

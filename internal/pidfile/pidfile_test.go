@@ -21,7 +21,7 @@ func acquire(t *testing.T, path string) *File {
 	return f
 }
 
-func content(t *testing.T, path string) string {
+func contentOf(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	must(t, err)
@@ -36,7 +36,7 @@ func TestLife(t *testing.T) {
 	}
 	defer syscall.Umask(syscall.Umask(0o077))
 	must(t, f.Write(os.Getpid()))
-	if got, want := content(t, path), fmt.Sprintf("%d\n", os.Getpid()); got != want {
+	if got, want := contentOf(t, path), fmt.Sprintf("%d\n", os.Getpid()); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if fi, _ := os.Stat(path); fi.Mode() != 0o644 {
@@ -238,8 +238,8 @@ func TestSymlinkIsReplaced(t *testing.T) {
 	must(t, os.Symlink(target, path))
 	f := acquire(t, path)
 	must(t, f.Write(42))
-	if fi, err := os.Lstat(path); err != nil || !fi.Mode().IsRegular() || content(t, target) != "precious" {
-		t.Errorf("%v, %v, %q", fi.Mode(), err, content(t, target))
+	if fi, err := os.Lstat(path); err != nil || !fi.Mode().IsRegular() || contentOf(t, target) != "precious" {
+		t.Errorf("%v, %v, %q", fi.Mode(), err, contentOf(t, target))
 	}
 }
 
