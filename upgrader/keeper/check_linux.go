@@ -7,6 +7,11 @@ import (
 	"path/filepath"
 )
 
+// Check reports what is wrong with a configuration, as Run would at its start,
+// as far as that can be known before anything is bound: an *Error, or nil.
+// Where there is no keeper it is nil.
+func (c Config) Check() error { return c.fill() }
+
 // fill checks the configuration, and puts the defaults in.
 func (c *Config) fill() error {
 	if len(c.Services) == 0 {
@@ -24,7 +29,7 @@ func (c *Config) fill() error {
 		}
 		names[s.Name] = true
 	}
-	return nil
+	return c.conflict()
 }
 
 func (c *Service) fill() error {

@@ -10,6 +10,9 @@ import (
 // Run returns ErrNotSupported.
 func Run(context.Context, Config) error { return ErrNotSupported }
 
+// Check returns nil.
+func (Config) Check() error { return nil }
+
 // Become returns at once: the program runs alone.
 func Become(Config) {}
 
