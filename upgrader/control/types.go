@@ -83,6 +83,7 @@ type Service struct {
 	Upgrades    int          `json:"upgrades"`
 	Rescued     *Rescued     `json:"rescued,omitempty"`  // nil: no worker has left any connections
 	RetryAt     *time.Time   `json:"retry_at,omitempty"` // gave up, or backing off, until then
+	Output      *Output      `json:"output,omitempty"`   // kept, and nil: nothing of it passes through the keeper
 	Notes       []string     `json:"notes,omitempty"`    // "rescue: off: clone(2) refused: operation not permitted"
 }
 
@@ -152,6 +153,15 @@ type Rescued struct {
 	Ended   int64 `json:"ended"`   // nothing was open on them, but they could not go on
 	Closed  int64 `json:"closed"`  // not HTTP/1 in plaintext over TCP
 	Lost    int64 `json:"lost"`    // could not be had in time: see the log
+}
+
+// Output counts what the workers of a service have written through the keeper,
+// by the ends of lines.
+type Output struct {
+	Lines        int64 `json:"lines"`
+	Bytes        int64 `json:"bytes"`
+	DroppedLines int64 `json:"dropped_lines"` // nobody read them, or they could not be written
+	DroppedBytes int64 `json:"dropped_bytes"`
 }
 
 // Event is one line of GET /events.

@@ -200,6 +200,12 @@ func (s *service) describe() control.Service {
 	case s.off != "":
 		d.Notes = append(d.Notes, "rescue: off: "+s.off)
 	}
+	if s.a.os.output != nil {
+		d.Output = s.a.os.output(s.conf.Name)
+	}
+	if d.Output != nil && d.Output.DroppedLines > 0 {
+		d.Notes = append(d.Notes, fmt.Sprintf("output: %d lines were dropped: they were not read", d.Output.DroppedLines))
+	}
 	for _, g := range s.state.generations {
 		d.Generations = append(d.Generations, s.describeGeneration(g))
 	}

@@ -70,7 +70,11 @@ type Config struct {
 	// Forward are signals that are passed on to the workers. nil: SIGUSR1,
 	// SIGWINCH and SIGQUIT; empty: none.
 	Forward []os.Signal
-	// Log hears what happens. nil: logrus.StandardLogger().
+	// Output says what becomes of what the workers write.
+	Output Output
+	// Log hears what happens. nil: it goes where the workers' stderr goes, in the
+	// form of Output, and doesn't block. Another logger shouldn't either: the
+	// keeper waits for it.
 	Log logrus.FieldLogger `json:"-"`
 	// Ready is called once, when every service has had its first ready
 	// generation. nil: nobody is told.
@@ -134,7 +138,8 @@ type Service struct {
 	Watchdog time.Duration
 	// Capture says whose output passes through the keeper, which holds the last
 	// lines of it for outcomes and crash reports: "stderr", "all", "none".
-	// "": stderr.
+	// "": stderr. What doesn't pass through the keeper is the worker's own: it waits
+	// for a reader who doesn't read.
 	Capture string
 	// WorkerPIDFile names a file that has the PID of the worker in it (the last one
 	// that got ready, of several). "": none.

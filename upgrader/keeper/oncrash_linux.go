@@ -23,6 +23,7 @@ func (h *host) system(a *herald) system {
 		report: func(conf *Service, crash []byte) {
 			go h.report(conf, crash)
 		},
+		output: h.logs.output,
 	}
 }
 

@@ -40,7 +40,7 @@ func (k *keeper) bind(a address) (*socket, error) {
 			told = true
 			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
 			for _, pid := range pids {
-				drainOrphan(pid)
+				k.logs.orphan(pid)
 			}
 		}
 		select {

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
@@ -31,9 +30,6 @@ import (
 // The error is an *ExitError if the last program that ended did so with a status
 // other than 0, or an *Error if the keeper could not start.
 func Run(ctx context.Context, c Config) error {
-	if c.Log == nil {
-		c.Log = logrus.StandardLogger()
-	}
 	k := &keeper{conf: &c}
 	defer k.close()
 	if err := k.open(); err != nil {
@@ -45,6 +41,7 @@ func Run(ctx context.Context, c Config) error {
 // keeper is what Run has made, in the order in which it was made.
 type keeper struct {
 	conf     *Config
+	logs     *logs
 	actor    *actor
 	host     *host
 	herald   *herald
@@ -70,6 +67,9 @@ func (k *keeper) open() error {
 	if err := k.conf.fill(); err != nil {
 		return err
 	}
+	if err := k.openLogs(); err != nil {
+		return err
+	}
 	k.manager = sd.Take()
 	passed, err := k.manager.Sockets()
 	if err != nil {
@@ -90,7 +90,7 @@ func (k *keeper) open() error {
 	}
 	k.herald = newHerald(notifier, k.workers, k.conf.Log)
 	id := strings.ToLower(rand.Text())
-	if k.host, err = newHost(id); err != nil {
+	if k.host, err = newHost(id, k.logs); err != nil {
 		return &Error{Err: err}
 	}
 	if k.receiver, err = sd.NewReceiver(""); err != nil {
@@ -247,6 +247,7 @@ func (k *keeper) obeySignals(ctx context.Context) {
 				k.actor.post(func() { k.actor.stop("", true) })
 				continue
 			}
+			k.reopenLogs(sig)
 			k.obey(sig.(syscall.Signal))
 		}
 	}
@@ -261,6 +262,7 @@ func (k *keeper) obey(sig syscall.Signal) {
 			for _, s := range k.actor.services {
 				s.request(control.UpgradeRequest{}, bySignal, nil)
 			}
+		case sig == syscall.SIGUSR1 && !k.conf.passes(sig):
 		default:
 			k.actor.forward(sig)
 		}
@@ -284,8 +286,11 @@ func (c *Config) listenTo() []os.Signal {
 	if !signal.Ignored(syscall.SIGHUP) {
 		all = append(all, syscall.SIGHUP)
 	}
+	if c.Forward == nil || c.Output.File != "" {
+		all = append(all, syscall.SIGUSR1)
+	}
 	if c.Forward == nil {
-		return append(all, syscall.SIGUSR1, syscall.SIGWINCH, syscall.SIGQUIT)
+		return append(all, syscall.SIGWINCH, syscall.SIGQUIT)
 	}
 	return append(all, c.Forward...)
 }
@@ -342,6 +347,9 @@ func (k *keeper) close() {
 			f.Remove()
 			f.Close()
 		}
+	}
+	if k.logs != nil {
+		k.logs.close()
 	}
 	signal.Stop(k.signals)
 }

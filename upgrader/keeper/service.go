@@ -239,7 +239,7 @@ func (s *service) spawn(t action) {
 	p.program = s.programs[t.program]
 	held := append(append([]*socket(nil), s.sockets...), s.stored...)
 	s.a.os.start(&launch{
-		conf: s.conf, program: p.program, env: s.environment(p), sockets: held, readyFD: s.conf.readyFD(),
+		conf: s.conf, program: p.program, generation: p.generation, index: p.index, env: s.environment(p), sockets: held, readyFD: s.conf.readyFD(),
 		started: func(c child) { s.a.post(func() { s.startedAs(p, c) }) },
 		dead:    func() *bequest { return p.estate.open(s.conf.rescueOptions()) },
 		ended:   func(e end) { s.a.post(func() { s.died(p, e) }) },

@@ -24,17 +24,18 @@ type host struct {
 	wishes  chan func()
 	sweep   chan struct{} // something may have become an orphan
 	null    *os.File
+	logs    *logs
 	id      string // in every worker's marker
 }
 
 const markerKey = "TABLECLOTH_PROCESS"
 
-func newHost(id string) (*host, error) {
+func newHost(id string, l *logs) (*host, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{leaders: map[int]bool{}, vaults: map[int]bool{}, marks: map[string]bool{}, wishes: make(chan func()), sweep: make(chan struct{}, 1), null: null, id: id}
+	h := &host{leaders: map[int]bool{}, vaults: map[int]bool{}, marks: map[string]bool{}, wishes: make(chan func()), sweep: make(chan struct{}, 1), null: null, logs: l, id: id}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become a subreaper: %w", err)
 	}
@@ -79,11 +80,10 @@ func (h *host) launch(l *launch) error {
 	if err != nil {
 		return err
 	}
-	t, err := newTail(l.conf.Capture)
+	t, err := h.logs.tail(l)
 	if err != nil {
 		return err
 	}
-	defer t.started()
 	spec.Files = []int{int(h.null.Fd()), t.stdout(), t.stderr()}
 	for _, s := range l.sockets {
 		spec.Files = append(spec.Files, s.fd)
@@ -104,6 +104,7 @@ func (h *host) launch(l *launch) error {
 		t.close()
 		return err
 	}
+	t.started(c.PID)
 	w := &offspring{handle: handle, tail: t, probed: probed}
 	failed := c.Wait()
 	if failed == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
 // system is all that the keeper wants from the operating system, so that its
@@ -29,6 +30,8 @@ type system struct {
 	vaults *host
 	// report runs an on-crash command.
 	report func(conf *Service, crash []byte)
+	// output tells how much of a service's output has passed; nil: nobody knows.
+	output func(service string) *control.Output
 }
 
 // child is a process that was started.
@@ -40,14 +43,15 @@ type child interface {
 
 // launch is a process to be started.
 type launch struct {
-	conf    *Service
-	program *program
-	env     []string  // beside the program's
-	sockets []*socket // from descriptor 3 on
-	readyFD int       // 0: none
-	started func(c child)
-	dead    func() *bequest // called when it is dead and not yet waited for, and returns when its vault is dead too; may be nil
-	ended   func(e end)
+	conf              *Service
+	program           *program
+	generation, index int
+	env               []string  // beside the program's
+	sockets           []*socket // from descriptor 3 on
+	readyFD           int       // 0: none
+	started           func(c child)
+	dead              func() *bequest // called when it is dead and not yet waited for, and returns when its vault is dead too; may be nil
+	ended             func(e end)
 }
 
 // end is how a process ended.

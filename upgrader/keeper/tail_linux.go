@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ const (
 	lineBytes = 4 << 10
 	lastWords = 20 * time.Millisecond // a successor waits for them
 	pipeBytes = 1 << 20
+	// hush is the silence after which a line without an end is passed on: it may be
+	// the last thing that a program says before it hangs.
+	hush = time.Second
 )
 
 // tail passes on what a worker writes, and holds the last lines of it.
@@ -34,38 +38,17 @@ type tail struct {
 
 // stream is one of stdout and stderr.
 type stream struct {
+	flow
 	t      *tail
+	n      int      // of the descriptor in the worker
 	in     *os.File // our end
 	theirs *os.File // closed once the worker has it
-	out    *os.File
+	held   bool     // for reports
 	done   chan struct{}
-	part   []byte // a line that has no end yet
+	last   []byte // a line that has no end yet, for reports
 }
 
-func newTail(capture string) (*tail, error) {
-	t := &tail{}
-	if capture == "none" {
-		return t, nil
-	}
-	outs := []*os.File{os.Stderr}
-	if capture == "all" {
-		outs = append(outs, os.Stdout)
-	}
-	for _, out := range outs {
-		s, err := newStream(t, out)
-		if err != nil {
-			t.close()
-			return nil, err
-		}
-		t.pipes = append(t.pipes, s)
-	}
-	for _, s := range t.pipes {
-		go s.copy()
-	}
-	return t, nil
-}
-
-func newStream(t *tail, out *os.File) (*stream, error) {
+func newStream(n int) (*stream, error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
@@ -78,31 +61,38 @@ func newStream(t *tail, out *os.File) (*stream, error) {
 		unix.Close(p[0])
 		return nil, fmt.Errorf("open a pipe anew: %w", err)
 	}
-	return &stream{t: t, in: os.NewFile(uintptr(p[0]), "tail"), theirs: os.NewFile(uintptr(theirs), "theirs"), out: out,
+	return &stream{n: n, in: os.NewFile(uintptr(p[0]), "tail"), theirs: os.NewFile(uintptr(theirs), "theirs"),
 		done: make(chan struct{})}, nil
 }
 
-func (t *tail) stderr() int { return t.end(0, 2) }
-func (t *tail) stdout() int { return t.end(1, 1) }
+func (t *tail) stdout() int { return t.end(1) }
+func (t *tail) stderr() int { return t.end(2) }
 
-func (t *tail) end(i, otherwise int) int {
-	if i < len(t.pipes) {
-		return int(t.pipes[i].theirs.Fd())
-	}
-	return otherwise
-}
-
-// started closes the worker's ends here.
-func (t *tail) started() {
+// end is what a worker gets as its descriptor n: ours as it is, unless it is piped.
+func (t *tail) end(n int) int {
 	for _, s := range t.pipes {
+		if s.n == n {
+			return int(s.theirs.Fd())
+		}
+	}
+	return n
+}
+
+// started closes the worker's ends here, and begins to read. pid is the worker's.
+func (t *tail) started(pid int) {
+	for _, s := range t.pipes {
+		s.pid = pid
 		s.theirs.Close()
+		go s.copy()
 	}
 }
 
+// close is for a worker that never was.
 func (t *tail) close() {
 	for _, s := range t.pipes {
 		s.theirs.Close()
 		s.in.Close()
+		close(s.done)
 	}
 }
 
@@ -112,30 +102,49 @@ func (s *stream) copy() {
 	defer s.in.Close()
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := s.in.Read(buf)
+		n, err := s.read(buf)
 		if n > 0 {
-			s.out.Write(buf[:n])
+			s.flow.write(buf[:n])
 			s.hold(buf[:n])
 		}
 		if err != nil {
+			s.flow.end()
 			return
 		}
 	}
 }
 
+// read also ends a wait for the rest of a line.
+func (s *stream) read(buf []byte) (int, error) {
+	if !s.pending() {
+		return s.in.Read(buf)
+	}
+	s.in.SetReadDeadline(time.Now().Add(hush))
+	n, err := s.in.Read(buf)
+	s.in.SetReadDeadline(time.Time{})
+	if os.IsTimeout(err) {
+		s.hush()
+		return n, nil
+	}
+	return n, err
+}
+
 // hold cuts what was written into lines.
 func (s *stream) hold(b []byte) {
+	if !s.held {
+		return
+	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte{'\n'})
-		if room := lineBytes - len(s.part); len(line) > room {
+		if room := lineBytes - len(s.last); len(line) > room {
 			line = line[:room]
 		}
-		s.part = append(s.part, line...)
+		s.last = append(s.last, line...)
 		if ended {
-			s.t.push(s.part)
-			s.part = nil
+			s.t.push(s.last)
+			s.last = nil
 		}
 		b = rest
 	}
@@ -160,8 +169,8 @@ func (t *tail) lines() []string {
 		out = append(out, string(bytes.ToValidUTF8(l, []byte("\uFFFD"))))
 	}
 	for _, s := range t.pipes {
-		if len(s.part) > 0 {
-			out = append(out, string(bytes.ToValidUTF8(s.part, []byte("\uFFFD"))))
+		if len(s.last) > 0 {
+			out = append(out, string(bytes.ToValidUTF8(s.last, []byte("\uFFFD"))))
 		}
 	}
 	return out
@@ -182,11 +191,11 @@ func (t *tail) finish() []string {
 	return t.lines()
 }
 
-// drainOrphan passes on what a worker of a keeper that was killed still writes:
-// nobody else reads its pipe, and once that is full the worker would hang in a
-// write, instead of ending.
-func drainOrphan(pid int) {
-	for n, out := range map[int]*os.File{1: os.Stdout, 2: os.Stderr} {
+// orphan passes on what a worker of a keeper that was killed still writes: nobody
+// else reads its pipe, and once that is full the worker would hang in a write,
+// instead of ending.
+func (l *logs) orphan(pid int) {
+	for _, n := range []int{1, 2} {
 		path := fmt.Sprintf("/proc/%d/fd/%d", pid, n)
 		target, err := os.Readlink(path)
 		var st unix.Stat_t
@@ -197,7 +206,10 @@ func drainOrphan(pid int) {
 		if err != nil {
 			continue
 		}
-		s := &stream{t: &tail{}, in: os.NewFile(uintptr(fd), target), out: out, done: make(chan struct{})}
+		from := source{pid: pid}
+		from.service, from.generation, from.worker = whose(pid)
+		s := &stream{t: &tail{}, n: n, in: os.NewFile(uintptr(fd), target), done: make(chan struct{})}
+		l.connect(s, from)
 		go s.copy()
 	}
 }
@@ -214,4 +226,21 @@ func isOrphaned(pid, n int) bool {
 		}
 	}
 	return false
+}
+
+// whose worker a process is, by its environment.
+func whose(pid int) (service string, generation, worker int) {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	for e := range bytes.SplitSeq(env, []byte{0}) {
+		key, value, _ := bytes.Cut(e, []byte{'='})
+		switch string(key) {
+		case "TABLECLOTH_SERVICE":
+			service = string(value)
+		case "TABLECLOTH_GENERATION":
+			generation, _ = strconv.Atoi(string(value))
+		case "TABLECLOTH_WORKER":
+			worker, _ = strconv.Atoi(string(value))
+		}
+	}
+	return service, generation, worker
 }
