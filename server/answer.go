@@ -2,37 +2,85 @@ package server
 
 import (
 	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 const internalError = "internal server error\n"
 
-// answer writes the 500, once. hanging: the handler still runs. x.mu is held.
-func (x *request) answer(hanging bool) {
+// answer writes the 500, once, in the handler's place. x.mu is held.
+func (x *request) answer() {
 	if x.answered {
 		return
 	}
 	x.answered = true
-	p := x.h.s.errorPage(x.errorPageRequest(hanging))
+	r := x.sketch()
+	r.Header = x.r.Header.Clone()
+	x.writePage(x.conn.h.s.errorPage(r), x.mustClose())
+}
+
+// answerNow answers for a handler that doesn't return.
+func (x *request) answerNow() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended || x.aborted {
+		return
+	}
+	x.answered = true
+	p := x.conn.h.s.errorPage(x.sketch())
+	if x.cancel == nil && x.conn.nc != nil {
+		x.answerPast(p)
+		return
+	}
+	x.writePage(p, true)
+	http.NewResponseController(x.w).Flush()
+	x.cancel()
+}
+
+func (x *request) writePage(p *page, closing bool) {
 	to := x.w.Header()
 	clear(to)
 	maps.Copy(to, p.header)
 	to.Set("Content-Length", strconv.Itoa(p.body.Len()))
-	if hanging || x.mustClose() {
+	if closing {
 		to.Set("Connection", "close")
 	}
 	x.w.WriteHeader(http.StatusInternalServerError)
 	x.w.Write(p.body.Bytes())
 }
 
-func (x *request) errorPageRequest(hanging bool) *http.Request {
-	r := x.sketch()
-	if !hanging {
-		r.Header = x.r.Header.Clone()
+// lingering is how long the client of a handler that doesn't return has for
+// taking its answer before the connection is cut (cf. net/http's
+// rstAvoidanceDelay).
+const lingering = 500 * time.Millisecond
+
+// answerPast answers past net/http, whose ResponseWriter is the handler's. Nothing
+// of an answer lies in net/http's buffers: informational statuses are sent at
+// once. The connection has no future: the handler must not read the next request.
+func (x *request) answerPast(p *page) {
+	var b bytes.Buffer
+	p.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	res := http.Response{
+		StatusCode:    http.StatusInternalServerError,
+		ProtoMajor:    1,
+		ProtoMinor:    x.r.ProtoMinor,
+		Request:       &http.Request{Method: x.r.Method},
+		Header:        p.header,
+		Body:          io.NopCloser(&p.body),
+		ContentLength: int64(p.body.Len()),
+		Close:         true,
 	}
-	return r
+	res.Write(&b)
+	x.conn.nc.Write(b.Bytes())
+	if c, ok := x.conn.nc.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
+	}
+	x.taken = time.After(lingering)
+	// net/http cancels the request's context when a read deadline passes.
+	x.conn.nc.SetReadDeadline(time.Now().Add(lingering))
 }
 
 // errorPage renders Options.ErrorPage; a panic of it brings the default.

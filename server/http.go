@@ -65,8 +65,8 @@ func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner
 	}
 	pattern.Handler = h
 	h.moving, h.pinned = clone(pattern), clone(pattern)
-	h.moving.ConnState, h.moving.ConnContext = h.trackMoving, h.movingContext
-	h.pinned.ConnState, h.pinned.ConnContext = h.trackPinned, h.userContext
+	h.moving.ConnState, h.moving.ConnContext = h.trackMoving, h.connContext
+	h.pinned.ConnState, h.pinned.ConnContext = h.trackPinned, h.connContext
 	return h, nil
 }
 
@@ -156,23 +156,11 @@ func (h *httpRunner) trackUser(c net.Conn, s http.ConnState) {
 	}
 }
 
-func (h *httpRunner) movingContext(ctx context.Context, c net.Conn) context.Context {
-	return h.live.Context(h.userContext(ctx, c), c)
-}
-
-// userContext: the application finds its own http.Server in it.
-func (h *httpRunner) userContext(ctx context.Context, c net.Conn) context.Context {
-	ctx = context.WithValue(ctx, http.ServerContextKey, h.user)
-	if h.user.ConnContext != nil {
-		ctx = h.user.ConnContext(ctx, c)
-	}
-	return ctx
-}
-
 // ServeHTTP is the outermost handler.
 func (h *httpRunner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &request{Context: r.Context(), h: h, w: w, r: r}
-	live.Note(x.Context, r)
+	x := &request{Context: r.Context(), w: w, r: r}
+	x.conn = h.connectionOf(x.Context)
+	x.conn.live.Note(r)
 	if r.ProtoMajor == 2 {
 		h.table.requests.Add(1)
 		x.Context, x.cancel = context.WithCancel(x.Context)

@@ -3,14 +3,13 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/tablecloth-go/tablecloth/internal/live"
 )
 
 // patience is how long the answer to a crash waits for the handler. One that
@@ -42,24 +41,25 @@ const (
 // context of that request, so that Go and Draining find it: that saves an
 // allocation. It is never used for another request: contexts may be kept.
 //
-// The application has a header map of its own, because the answer to a crash is
-// written by another goroutine than the handler's.
+// The answer to a crash may be written while the handler still runs, and changes
+// its header map. HTTP/1 can answer past net/http, and so past that map; on HTTP/2
+// the application has a map of its own.
 type request struct {
 	context.Context // of net/http's request
-	h               *httpRunner
+	conn            *connection
 	w               http.ResponseWriter
-	r               *http.Request // net/http's; the application has a copy
-	cancel          context.CancelFunc
-
-	header http.Header // the application's; nil until it asks
-	stage  atomic.Uint32
+	r               *http.Request      // net/http's; the application has a copy
+	cancel          context.CancelFunc // of HTTP/2, else nil
+	header          http.Header        // the application's on HTTP/2; nil until it asks
+	stage           atomic.Uint32
 
 	mu       sync.Mutex // guards changes of stage, and what follows
 	answered bool       // the 500 has been written
 	aborted  bool       // to be cut at the end
 	ended    bool       // no goroutine can join any more
-	joined   int        // goroutines of Go
+	joined   int32      // goroutines of Go
 	alone    chan struct{}
+	taken    <-chan time.Time // the client has had its time to take the answer
 }
 
 // Value finds the request, and its server, from its context.
@@ -68,7 +68,7 @@ func (x *request) Value(key any) any {
 	case requestKey{}:
 		return x
 	case serverKey{}:
-		return x.h.s
+		return x.conn.h.s
 	}
 	return x.Context.Value(key)
 }
@@ -102,6 +102,16 @@ func (x *request) leave() {
 // finish waits for the request's goroutines, then completes the answer. It
 // reports whether the connection, or HTTP/2 stream, is to be cut.
 func (x *request) finish() (abort bool) {
+	abort = x.complete()
+	if x.taken == nil {
+		return abort
+	}
+	// What net/http has not read would turn the answer into a reset on its way.
+	<-x.taken
+	return true // net/http must not answer as well
+}
+
+func (x *request) complete() (abort bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for x.joined > 0 {
@@ -116,7 +126,7 @@ func (x *request) finish() (abort bool) {
 	case sent:
 		x.passTrailers()
 	case spoiled:
-		x.answer(false)
+		x.answer()
 	}
 	return x.aborted
 }
@@ -167,18 +177,19 @@ func (x *request) waitAlone(d time.Duration) {
 	}
 }
 
-// passHeader makes net/http's header what the application's is. It may run
-// several times: once for each informational status.
+// passHeader comes before a status, of which there may be several: all but the
+// last are informational.
 func (x *request) passHeader(status int) {
-	if x.header == nil && !x.mustClose() {
+	closing := status >= 200 && x.mustClose()
+	if x.header == nil && !closing {
 		return
 	}
 	to := x.w.Header()
-	clear(to)
-	for k, v := range x.header {
-		to[k] = v
+	if x.header != nil {
+		clear(to)
+		maps.Copy(to, x.header)
 	}
-	if status >= 200 && x.mustClose() {
+	if closing {
 		to["Connection"] = []string{"close"}
 	}
 }
@@ -186,10 +197,11 @@ func (x *request) passHeader(status int) {
 // mustClose reports whether this is the last answer on its connection: in a
 // drain, of one that can't move. On HTTP/2 it makes net/http send a GOAWAY.
 func (x *request) mustClose() bool {
-	s := x.h.s
-	return s.draining.Load() && !(s.moving.Load() && live.MayMove(x.Context))
+	s := x.conn.h.s
+	return s.draining.Load() && !(s.moving.Load() && x.conn.live.MayMove())
 }
 
+// passTrailers is for HTTP/2.
 func (x *request) passTrailers() {
 	if x.header == nil {
 		return
@@ -237,35 +249,6 @@ func (x *request) abort() {
 	if stage(x.stage.Load()) != hijacked {
 		x.aborted = true
 	}
-}
-
-// answerNow answers for a handler that doesn't return.
-func (x *request) answerNow() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.ended || x.aborted {
-		return
-	}
-	x.answer(true)
-	x.release()
-}
-
-// lingering is how long the client of a handler that doesn't return has for
-// taking its answer before the connection is cut (cf. net/http's
-// rstAvoidanceDelay).
-const lingering = 500 * time.Millisecond
-
-// release ends the context of a handler that hangs, which must not read the
-// next request. An HTTP/1 connection whose read deadline passes is done for:
-// net/http cancels its context then.
-func (x *request) release() {
-	rc := http.NewResponseController(x.w)
-	rc.Flush()
-	if x.cancel != nil {
-		x.cancel()
-		return
-	}
-	rc.SetReadDeadline(time.Now().Add(lingering))
 }
 
 // sketch is what hooks and error pages may know of the request while its

@@ -26,7 +26,9 @@ func (x *request) writer() http.ResponseWriter {
 	return writer1{writer{x}}
 }
 
-func (w writer) Header() http.Header {
+func (w writer1) Header() http.Header { return w.x.w.Header() }
+
+func (w writer2) Header() http.Header {
 	if w.x.header == nil {
 		w.x.header = make(http.Header)
 	}
@@ -94,7 +96,7 @@ func (w writer1) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x.stage.Store(uint32(hijacked))
-	return x.h.table.hijack(c), buf, nil
+	return x.conn.h.table.hijack(c), buf, nil
 }
 
 func (w writer2) Push(target string, opts *http.PushOptions) error {

@@ -83,10 +83,14 @@ func newSide(t testing.TB, sock gate.Socket, h http.Handler, change func(*Config
 	if hs.Handler == nil {
 		hs.Handler = http.NotFoundHandler()
 	}
-	hs.ConnState, hs.ConnContext = s.State, s.Context
+	type key struct{}
+	hs.ConnState = s.State
+	hs.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		return context.WithValue(ctx, key{}, Of(nc))
+	}
 	inner := hs.Handler
 	hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !MayMove(r.Context()) && s.drain.Load() != nil {
+		if !r.Context().Value(key{}).(Handle).MayMove() && s.drain.Load() != nil {
 			w.Header().Set("Connection", "close")
 		}
 		inner.ServeHTTP(w, r)

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"sync"
@@ -177,43 +176,35 @@ func (t *Table) State(nc net.Conn, s http.ConnState) {
 	}
 }
 
-type contextKey struct{}
+// Handle is one connection of a table, as its requests need it. That of a
+// connection which is in no table is the zero Handle.
+type Handle struct{ c *conn }
 
-// Context is for http.Server.ConnContext.
-func (t *Table) Context(ctx context.Context, nc net.Conn) context.Context {
+// Of returns nc's. nc is what http.Server.ConnContext was given.
+func Of(nc net.Conn) Handle {
 	c, _ := find(nc)
-	if c == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, contextKey{}, c)
+	return Handle{c}
 }
 
-func fromContext(ctx context.Context) *conn {
-	c, _ := ctx.Value(contextKey{}).(*conn)
-	return c
-}
-
-// MayMove reports whether the connection of ctx's request outlives this
-// generation, as far as is known now. While the table drains, a response on any
-// other connection should say "Connection: close".
-func MayMove(ctx context.Context) bool {
-	c := fromContext(ctx)
-	if c == nil {
+// MayMove reports whether the connection outlives this generation, as far as is
+// known now. While the table drains, a response on any other connection should
+// say "Connection: close".
+func (h Handle) MayMove() bool {
+	if h.c == nil {
 		return false
 	}
-	d := c.table.drain.Load()
+	d := h.c.table.drain.Load()
 	if d == nil {
-		return c.movable()
+		return h.c.movable()
 	}
-	return d.plan(c) != finish
+	return d.plan(h.c) != finish
 }
 
-// Note remembers which request is being served on ctx's connection, for
-// Holdouts. It costs one store. r should be net/http's own: Method and RequestURI
-// are read by others later.
-func Note(ctx context.Context, r *http.Request) {
-	if c := fromContext(ctx); c != nil {
-		c.request.Store(r)
+// Note remembers which request is being served, for Holdouts. It costs one store.
+// r should be net/http's own: Method and RequestURI are read by others later.
+func (h Handle) Note(r *http.Request) {
+	if h.c != nil {
+		h.c.request.Store(r)
 	}
 }
 
