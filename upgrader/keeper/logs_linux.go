@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -223,3 +224,17 @@ func (k *keeper) reopenLogs(sig os.Signal) {
 func (c *Config) passes(sig syscall.Signal) bool {
 	return c.Output.File == "" || slices.Contains(c.Forward, os.Signal(sig))
 }
+
+func (o *Output) fill() error {
+	defaults(&o.Format, FormatText)
+	switch {
+	case o.Format != FormatText && o.Format != FormatJSON:
+		return &Error{Err: fmt.Errorf("log format %q: text or json", o.Format)}
+	case o.Prefix && o.Format == FormatJSON:
+		return hinted(errors.New("a prefix is for text, not for JSON"), "JSON has service, generation and pid in each line anyway: leave out the prefix")
+	}
+	return nil
+}
+
+// shaped reports whether workers' output is to be more than passed on.
+func (o *Output) shaped() bool { return o.Prefix || o.Format == FormatJSON || o.File != "" }

@@ -1,10 +1,5 @@
 package keeper
 
-import (
-	"errors"
-	"fmt"
-)
-
 // Formats of Output.
 const (
 	FormatText = "text"
@@ -31,17 +26,3 @@ type Output struct {
 	// Quiet leaves out of the keeper's own log what is not at least a warning.
 	Quiet bool
 }
-
-func (o *Output) fill() error {
-	defaults(&o.Format, FormatText)
-	switch {
-	case o.Format != FormatText && o.Format != FormatJSON:
-		return &Error{Err: fmt.Errorf("log format %q: text or json", o.Format)}
-	case o.Prefix && o.Format == FormatJSON:
-		return hinted(errors.New("a prefix is for text, not for JSON"), "JSON has service, generation and pid in each line anyway: leave out the prefix")
-	}
-	return nil
-}
-
-// shaped reports whether workers' output is to be more than passed on.
-func (o *Output) shaped() bool { return o.Prefix || o.Format == FormatJSON || o.File != "" }
