@@ -17,13 +17,15 @@
 //	                  ←         Go         all new workers are ready: this generation acts for the service now
 //	Vault             →                    before Ready, if Welcome says that it is wanted
 //	Listening         →                    after Vault, before Ready
-//	Status            →                    at most once a second, when something changed
+//	Status            →                    at most once a second, when something changed, and every few seconds
 //	Crash             →                    the worker isn't to be trusted any more, but lives
 //	Leave             →                    somebody told this process alone to end: a successor, please
 //	Upgrade, Stop     →                    somebody asked the worker instead of the keeper
 //	                  ←         Outcome    of an Upgrade with that ID
 //	                  ←         Drain      finish what you have, then exit 0 (1 after a crash)
 //	                  ←→        Peer       a link to another worker, in the message's one descriptor
+//	Broadcast         →                    for all other workers of the service
+//	                  ←         Broadcast  from another worker, or from outside
 //
 // A worker accepts connections between Go and Drain only. Go may never come:
 // then the process is killed. After Crash and Leave the worker goes on answering
@@ -176,6 +178,13 @@ type Peer struct {
 	PID        int    `json:"pid"`
 }
 
+// Broadcast is a message among the workers of a service. One that doesn't read
+// loses it.
+type Broadcast struct {
+	From    int    `json:"from"` // index of the worker that sent it; -1: it came over the control socket
+	Message []byte `json:"message"`
+}
+
 // Unknown is a message of a later version: to be ignored.
 type Unknown struct{ Kind string }
 
@@ -194,13 +203,14 @@ func (*Go) kind() string        { return "go" }
 func (*Drain) kind() string     { return "drain" }
 func (*Outcome) kind() string   { return "outcome" }
 func (*Peer) kind() string      { return "peer" }
+func (*Broadcast) kind() string { return "broadcast" }
 func (u *Unknown) kind() string { return u.Kind }
 
 // empty returns an empty message of a kind.
 func empty(kind string) Message {
 	for _, m := range []Message{
 		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Vault{}, &Listening{}, &Event{},
-		&Welcome{}, &Go{}, &Drain{}, &Outcome{}, &Peer{},
+		&Welcome{}, &Go{}, &Drain{}, &Outcome{}, &Peer{}, &Broadcast{},
 	} {
 		if m.kind() == kind {
 			return m

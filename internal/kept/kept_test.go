@@ -26,6 +26,7 @@ var samples = []Message{
 	&Drain{Reason: Replaced, Timeout: time.Second},
 	&Outcome{control.Outcome{ID: "x", Result: control.Ready}},
 	&Peer{Role: Successor, Generation: 3, PID: 4},
+	&Broadcast{From: -1, Message: []byte("hear")},
 }
 
 func TestEveryMessageArrivesAsItWasSent(t *testing.T) {

@@ -5,6 +5,8 @@
 //	POST /upgrade         UpgradeRequest (optional) to Outcome; blocks
 //	GET  /upgrade/{id}    the Outcome of an earlier request; blocks
 //	POST /stop            StopRequest (optional); answered when the stop has begun
+//	POST /scale           ScaleRequest to Outcome; blocks; of a keeper
+//	POST /broadcast       Broadcast to BroadcastAnswer; of a keeper
 //	GET  /events          Event by line; ?since=SEQ to resume, &follow=1 to wait for more
 //	GET  /metrics         where the service has metrics
 //	GET  /healthz         200: the process works; 503: it doesn't

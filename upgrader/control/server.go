@@ -76,6 +76,8 @@ func (s *Server) routes() []route {
 		{"POST", "/upgrade", s.upgrade},
 		{"GET", "/upgrade/{id}", s.outcome},
 		{"POST", "/stop", s.stop},
+		{"POST", "/scale", s.scale},
+		{"POST", "/broadcast", s.broadcast},
 		{"GET", "/healthz", probe(func() bool { return s.Backend.Live() })},
 		{"GET", "/readyz", probe(func() bool { return s.Backend.Ready() })},
 	}

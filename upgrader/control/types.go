@@ -36,6 +36,21 @@ type Outcome struct {
 	ExitCode   *int          `json:"exit_code,omitempty"` // nil: not ended, or by a signal
 	Output     []string      `json:"output,omitempty"`    // the new process's last lines, where they are known
 	At         time.Time     `json:"at"`
+	Workers    int           `json:"workers,omitempty"` // of a kept service that was scaled: how many there are now
+	// Services has the outcomes of a request for more than one service, in the
+	// order in which they were dealt with; those after a failure are missing. The
+	// fields above are then of the first that failed, or of the last one.
+	Services []Outcome `json:"services,omitempty"`
+	Changes  *Changes  `json:"changes,omitempty"` // what a new configuration has changed; nil: there is none
+}
+
+// Changes are what a new configuration has changed: names of services.
+type Changes struct {
+	Added     []string `json:"added,omitempty"`
+	Replaced  []string `json:"replaced,omitempty"` // their definition or binary was another one, or they were asked for
+	Scaled    []string `json:"scaled,omitempty"`   // only their number of workers was another one
+	Removed   []string `json:"removed,omitempty"`
+	Unchanged []string `json:"unchanged,omitempty"` // not touched
 }
 
 // State is what a generation, or a worker of it, is doing.
@@ -75,6 +90,7 @@ type Service struct {
 	State       State        `json:"state"`
 	Generation  int          `json:"generation"`             // the current one
 	Generations []Generation `json:"generations"`            // those with processes, oldest first
+	Workers     int          `json:"workers,omitempty"`      // kept: how many there are to be
 	Listen      []string     `json:"listen,omitempty"`       // "name=network:address"
 	LastOutcome *Outcome     `json:"last_outcome,omitempty"` // of an upgrade
 	LastCrash   *Crash       `json:"last_crash,omitempty"`
@@ -83,7 +99,10 @@ type Service struct {
 	Upgrades    int          `json:"upgrades"`
 	Rescued     *Rescued     `json:"rescued,omitempty"`  // nil: no worker has left any connections
 	RetryAt     *time.Time   `json:"retry_at,omitempty"` // gave up, or backing off, until then
-	Output      *Output      `json:"output,omitempty"`   // kept, and nil: nothing of it passes through the keeper
+	// Conns counts for all workers that the keeper has had; nil: none has told.
+	// Alone it is nil: each process counts for itself.
+	Conns  *Conns  `json:"conns,omitempty"`
+	Output *Output `json:"output,omitempty"`   // kept, and nil: nothing of it passes through the keeper
 	Notes       []string     `json:"notes,omitempty"`    // "rescue: off: clone(2) refused: operation not permitted"
 }
 
@@ -102,10 +121,13 @@ type Generation struct {
 // Worker is one process of a generation.
 type Worker struct {
 	Process
-	Index  int    `json:"index"`
-	State  State  `json:"state"`
-	Status string `json:"status,omitempty"` // its own words (STATUS=)
-	Conns  *Conns `json:"conns,omitempty"`  // nil: not known (no library in it)
+	Index   int       `json:"index"`
+	State   State     `json:"state"`
+	Since   time.Time `json:"since,omitzero"`    // of that state
+	Status  string    `json:"status,omitempty"`  // its own words (STATUS=)
+	Conns   *Conns    `json:"conns,omitempty"`   // nil: not known (no library in it)
+	Heard   time.Time `json:"heard,omitzero"`    // kept: when it last told of itself; zero: never
+	Rescued int64     `json:"rescued,omitempty"` // kept: connections that it took over from workers that had died
 }
 
 // Conns counts connections of a process, by what became of them.
@@ -195,6 +217,9 @@ const (
 	EventGiveUp   = "giveup"   // too many deaths: pause
 	EventResumed  = "resumed"  // the successor died: the old generation serves again
 	EventStop     = "stop"     // the service is being stopped
+	EventScale    = "scale"    // the number of workers is another one now
+	EventRoll     = "roll"     // one more worker was replaced, of an upgrade one by one
+	EventReread   = "reread"   // a new configuration: what it changes, or why it can't be
 	EventGap      = "gap"      // made by the server: events before this one are not held any more
 )
 
@@ -203,7 +228,16 @@ type UpgradeRequest struct {
 	// ID is chosen by the requester (NewID), so that it can ask again after a
 	// broken connection. "": one is made.
 	ID      string `json:"id,omitempty"`
-	Service string `json:"service,omitempty"` // "": the only one, or all
+	Service string `json:"service,omitempty"` // "": see Services
+	// Services are those to be upgraded, in this order; with Service, that one too.
+	// Without either: all, or all that have changed where there is a configuration
+	// that can be read again (all, if none has).
+	Services []string `json:"services,omitempty"`
+	// AllAtOnce upgrades several services at the same time, and all to the end.
+	// false: one after the other, and after the first failure no more.
+	AllAtOnce bool `json:"all_at_once,omitempty"`
+	// All upgrades those too that haven't changed.
+	All     bool   `json:"all,omitempty"`
 	Trigger string `json:"trigger,omitempty"` // "": "control"
 	Now     bool   `json:"now,omitempty"`     // end a drain that is in the way at once
 	// Args are new arguments of a kept program, which stick if the upgrade
@@ -214,8 +248,33 @@ type UpgradeRequest struct {
 
 // StopRequest asks for the end of a service.
 type StopRequest struct {
-	Service string `json:"service,omitempty"` // "": all of them
-	Now     bool   `json:"now,omitempty"`     // don't wait for requests in flight
+	Service string `json:"service,omitempty"` // "": see Services
+	// Services are those to be stopped. Without either: all of them, and the keeper.
+	Services []string `json:"services,omitempty"`
+	Now      bool     `json:"now,omitempty"` // don't wait for requests in flight
+}
+
+// ScaleRequest asks for another number of workers of a kept service, which it
+// keeps until it is defined anew.
+type ScaleRequest struct {
+	ID      string `json:"id,omitempty"`      // as of UpgradeRequest
+	Service string `json:"service,omitempty"` // "": the only one
+	Workers int    `json:"workers"`           // at least 1
+}
+
+// Broadcast is a message to all workers of a kept service.
+type Broadcast struct {
+	Service string `json:"service,omitempty"` // "": the only one
+	Message []byte `json:"message"`           // at most MaxBroadcast
+}
+
+// MaxBroadcast is how many bytes a broadcast may have.
+const MaxBroadcast = 32 << 10
+
+// BroadcastAnswer tells what became of a Broadcast.
+type BroadcastAnswer struct {
+	Workers int `json:"workers"` // that it was sent to
+	Deaf    int `json:"deaf"`    // that have no library in them, or don't read
 }
 
 // Backend is what a control socket is a door to. Its methods may be called
@@ -236,4 +295,18 @@ type Backend interface {
 	// should be sent to it.
 	Live() bool
 	Ready() bool
+}
+
+// Scaler is a Backend whose services can be scaled: POST /scale.
+type Scaler interface {
+	// Scale blocks until the outcome is known. Upgrade says what ctx does.
+	Scale(ctx context.Context, r ScaleRequest) Outcome
+}
+
+// Broadcaster is a Backend with workers that can be told something: POST
+// /broadcast.
+type Broadcaster interface {
+	// Broadcast doesn't wait for the workers. An error: there is no such service,
+	// or the message is too long.
+	Broadcast(ctx context.Context, b Broadcast) (BroadcastAnswer, error)
 }

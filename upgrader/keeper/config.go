@@ -1,7 +1,9 @@
 package keeper
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/tablecloth-go/tablecloth/internal/vault"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
 // Defaults of Config and Service.
@@ -58,6 +61,18 @@ const (
 // rest works as zero value.
 type Config struct {
 	Services []Service
+	// Reread returns the services as they are to be now: it is called, never twice
+	// at once, at a SIGHUP and when an upgrade is asked for. Compared with what
+	// runs, services of a name that is new are started, those whose name is gone
+	// are drained and ended, those whose definition or binary has changed are
+	// replaced, and the others are not touched. New addresses are bound before
+	// anything else happens. An error, of Reread or of what it returns, leaves
+	// everything as it is, and is told to whoever asked. nil: Services, for ever.
+	Reread func() ([]Service, error) `json:"-"`
+	// StatusFile names a file that has a control.Status as JSON in it: replaced
+	// as a whole soon after each change and every few seconds, removed at the end.
+	// "": none.
+	StatusFile string
 	// PIDFile names the file that has the keeper's own PID in it, which never
 	// changes; beside it lies a lock, PIDFile + ".lock". "": none.
 	PIDFile string
@@ -70,6 +85,13 @@ type Config struct {
 	// Forward are signals that are passed on to the workers. nil: SIGUSR1,
 	// SIGWINCH and SIGQUIT; empty: none.
 	Forward []os.Signal
+	// Observe is a TCP address, HOST:PORT or :PORT, on which GET /healthz, /readyz and
+	// /metrics are answered, to anybody who asks. "": none.
+	Observe string
+	// Metrics makes what answers GET /metrics, there and on the control socket. It
+	// is called once, with what there is to be told; ctx is done when the keeper
+	// ends. nil: nothing does.
+	Metrics func(ctx context.Context, b control.Backend, e *control.Events) http.Handler `json:"-"`
 	// Output says what becomes of what the workers write.
 	Output Output
 	// Log hears what happens. nil: it goes where the workers' stderr goes, in the
@@ -95,6 +117,22 @@ type Service struct {
 	Listen []string
 	// Workers is how many processes share the sockets. 0: 1.
 	Workers int
+	// Rolling replaces the workers one by one at an upgrade, instead of all at
+	// once. The first that fails ends it, and those that were replaced go back to
+	// the last good program.
+	Rolling bool
+	// SerialStart starts a worker when the one before it is ready, instead of all
+	// at once. Without it only the first one is ahead of the others, and only where
+	// the program opens sockets by itself, which the others are then given.
+	SerialStart bool
+	// Handover says whether idle connections move to the next generation, if the
+	// program serves with this library's server. "": On.
+	Handover Switch
+	// Foreign says whether the sockets are also passed in the ways of
+	// Server::Starter (SERVER_STARTER_PORT) and einhorn (EINHORN_FD_0 …, and an ack
+	// that makes a worker ready). "": On. Programs that know neither don't
+	// notice.
+	Foreign Switch
 
 	// Environment has KEY=VALUE entries beside the keeper's own environment, and
 	// EnvFile a file of such lines, which is read again at every upgrade.
