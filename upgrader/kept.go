@@ -289,7 +289,13 @@ func (k *underKeeper) record(history, bool) {} // the keeper remembers
 
 func (k *underKeeper) resume() error { return nil }
 
-func (k *underKeeper) close(bool) error { return nil } // the end of the process closes the link
+// close leaves the link to the end of the process.
+func (k *underKeeper) close(bool) error {
+	g := control.Generation{Workers: make([]control.Worker, 1)}
+	k.u.fillIn(&g)
+	k.conn.Send(&kept.Status{Conns: g.Workers[0].Conns, Unready: true})
+	return nil
+}
 
 // reportStatus tells the keeper what only this process knows, when it changes.
 func (k *underKeeper) reportStatus() {

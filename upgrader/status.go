@@ -69,13 +69,17 @@ func (l *life) ownGeneration() control.Generation {
 		deadline := l.drain.Deadline
 		g.Deadline = &deadline
 	}
+	u.fillIn(&g)
+	return g
+}
+
+func (u *Upgrader) fillIn(g *control.Generation) {
 	u.mu.Lock()
 	fill := u.fill
 	u.mu.Unlock()
 	if fill != nil {
-		fill(&g)
+		fill(g)
 	}
-	return g
 }
 
 func (l *life) state() control.State {

@@ -200,6 +200,7 @@ func (s *service) describe() control.Service {
 	case s.off != "":
 		d.Notes = append(d.Notes, "rescue: off: "+s.off)
 	}
+	d.Conns = s.conns()
 	if s.a.os.output != nil {
 		d.Output = s.a.os.output(s.conf.Name)
 	}

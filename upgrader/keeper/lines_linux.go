@@ -40,8 +40,10 @@ func newMessenger(c *kept.Conn) *messenger {
 	return m
 }
 
+// write leaves the reader, who closes the line, a moment for a dead worker's last
+// words.
 func (m *messenger) write() {
-	defer m.conn.Close()
+	defer func() { m.conn.Link().SetReadDeadline(time.Now().Add(lineTimeout)) }()
 	broken := false
 	for l := range m.queue {
 		if !broken {
@@ -104,6 +106,7 @@ func (a *actor) acceptLines(ln *net.UnixListener) {
 func (a *actor) hearLine(uc *net.UnixConn) {
 	pid := peerPID(uc)
 	c := kept.New(link.From(uc, false))
+	defer c.Close()
 	var s *service
 	var p *process
 	accepted := a.meet(pid, func(ms *service, mp *process) bool {
@@ -115,7 +118,6 @@ func (a *actor) hearLine(uc *net.UnixConn) {
 		return true
 	})
 	if !accepted {
-		c.Close()
 		return
 	}
 	for {
@@ -134,6 +136,8 @@ func (a *actor) hearLine(uc *net.UnixConn) {
 		heard := a.post(func() {
 			if s.procs[p.proc] == p && p.line != nil {
 				s.heard(p, m, files)
+			} else if last, ok := m.(*kept.Status); ok {
+				s.exhume(p, last)
 			}
 		})
 		if !heard {

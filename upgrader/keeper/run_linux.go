@@ -49,6 +49,8 @@ type keeper struct {
 	lines    *net.UnixListener
 	control  *control.Listener
 	server   *control.Server
+	metrics  func() // ends what makes them
+	observer *observer
 	pidfile  *pidfile.File
 	workers  map[string]*pidfile.File // by service
 	manager  sd.Environment
@@ -102,6 +104,9 @@ func (k *keeper) open() error {
 	k.actor = newActor(k.host.system(k.herald), k.conf.Log)
 	k.actor.id, k.actor.onReady = id, k.conf.Ready
 	if err := k.openSockets(passed); err != nil {
+		return err
+	}
+	if err := k.openServer(); err != nil {
 		return err
 	}
 	if err := k.openControl(); err != nil {
@@ -210,7 +215,6 @@ func (k *keeper) openControl() error {
 		return err
 	}
 	k.control = ln
-	k.server = &control.Server{Backend: backend{k.actor}, Events: k.actor.events}
 	return nil
 }
 
@@ -219,8 +223,11 @@ func (k *keeper) run(ctx context.Context) error {
 	go k.actor.acceptLines(k.lines)
 	go k.actor.hearNotices(k.receiver)
 	go k.obeySignals(ctx)
-	if k.server != nil {
+	if k.control != nil {
 		go k.server.Serve(k.control)
+	}
+	if k.observer != nil {
+		go k.observer.serve()
 	}
 	if every, err := k.manager.Watchdog(); err == nil && every > 0 {
 		go k.actor.pet(every / 2)
@@ -316,7 +323,11 @@ func (s *service) neverStarted() bool { return s.state.lastProc == 0 }
 
 // close takes down, in the reverse order, what open has made.
 func (k *keeper) close() {
+	if k.observer != nil {
+		k.observer.close()
+	}
 	if k.server != nil {
+		k.metrics()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		k.server.Shutdown(ctx) // those who wait get their answers
 		cancel()

@@ -41,7 +41,8 @@ type service struct {
 	env      []string // for every worker
 	stranded []stranded
 	rescued  control.Rescued
-	off      string // why nothing can be rescued from the newest worker; "": it can, or it has no library
+	past     *control.Conns // counted by workers that are gone; nil: by none
+	off      string         // why nothing can be rescued from the newest worker; "": it can, or it has no library
 }
 
 type timerKey struct {
