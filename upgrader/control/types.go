@@ -99,10 +99,8 @@ type Service struct {
 	Upgrades    int          `json:"upgrades"`
 	Rescued     *Rescued     `json:"rescued,omitempty"`  // nil: no worker has left any connections
 	RetryAt     *time.Time   `json:"retry_at,omitempty"` // gave up, or backing off, until then
-	// Conns counts for all workers that the keeper has had; nil: none has told.
-	// Alone it is nil: each process counts for itself.
-	Conns  *Conns  `json:"conns,omitempty"`
-	Output *Output `json:"output,omitempty"`   // kept, and nil: nothing of it passes through the keeper
+	Conns       *Conns       `json:"conns,omitempty"`    // kept: of all workers that there were; nil: none has told
+	Output      *Output      `json:"output,omitempty"`   // kept; nil: nothing of it passes through the keeper
 	Notes       []string     `json:"notes,omitempty"`    // "rescue: off: clone(2) refused: operation not permitted"
 }
 
