@@ -30,6 +30,7 @@ type alone struct {
 	pid        *pidfile.File  // nil: none
 	supervisor string         // who started us and can't follow a changing PID
 	moved      atomic.Bool    // the successor has its PID file elsewhere
+	said       *message       // the predecessor's go; nil: it has died without it
 }
 
 // newAlone finds out what this process is: the first of its service or a
@@ -146,7 +147,7 @@ func (a *alone) trouble(err error) {
 	}
 }
 
-// announce: the PID file, the predecessor, the service manager.
+// announce: the PID file, the predecessor.
 func (a *alone) announce() error {
 	if a.pred == nil {
 		return a.announceFirst()
@@ -155,24 +156,16 @@ func (a *alone) announce() error {
 	if a.pid != nil {
 		path = a.pid.Path()
 	}
-	took, err := a.pred.awaitGo(message{Type: msgReady, Unwanted: a.u.inventory.unclaimed(), PIDFile: path})
-	if err != nil {
+	var err error
+	if a.said, err = a.pred.awaitGo(message{Type: msgReady, Unwanted: a.u.inventory.unclaimed(), PIDFile: path}); err != nil {
 		return err
 	}
-	if a.pid != nil && (took || a.pred.state.PIDFile != path) {
+	if a.pid != nil && (a.said == nil || a.pred.state.PIDFile != path) {
 		if err := a.pid.Write(os.Getpid()); err != nil {
 			a.trouble(err)
 			return err
 		}
 	}
-	m := sd.Message{}.Ready().Status(fmt.Sprintf("generation %d serving", a.u.generation))
-	if took {
-		m = m.MainPID(os.Getpid())
-	}
-	a.keep()
-	a.manager.send(m)
-	go a.manager.pet(a.u)
-	go a.afterPredecessor()
 	return nil
 }
 
@@ -183,19 +176,24 @@ func (a *alone) announceFirst() error {
 		}
 	}
 	// A predecessor without this library exits as soon as it hears this.
-	if err := a.flip.settle(); err != nil {
-		return err
+	return a.flip.settle()
+}
+
+// acting: clients are answered already; now the predecessor learns of it, then
+// the service manager.
+func (a *alone) acting() {
+	m := sd.Message{}.Ready().Status(fmt.Sprintf("generation %d serving", a.u.generation))
+	if a.pred != nil {
+		a.pred.acting()
+		a.pred.restore(a.said)
+	}
+	if a.said == nil {
+		m = m.MainPID(os.Getpid())
 	}
 	a.keep()
-	a.manager.send(sd.Message{}.Ready().MainPID(os.Getpid()).Status(fmt.Sprintf("generation %d serving", a.u.generation)))
+	a.manager.send(m)
 	go a.manager.pet(a.u)
-	go func() {
-		defer close(a.noPred)
-		if a.foreign {
-			a.flip.waitParent()
-		}
-	}()
-	return nil
+	go a.afterPredecessor()
 }
 
 // keep leaves in the manager's store what the next life of the service needs if
@@ -209,18 +207,18 @@ func (a *alone) keep() {
 // possible.
 func (a *alone) afterPredecessor() {
 	defer close(a.noPred)
+	if a.pred == nil {
+		if a.foreign {
+			a.flip.waitParent()
+		}
+		return
+	}
 	a.pred.awaitEnd()
 	if err := a.u.inventory.removeDropped(); err != nil {
 		a.u.log.WithError(err).Warn("the path of a socket that is not wanted any more stays")
 	}
 	if err := a.flip.settle(); err != nil {
 		a.u.log.WithError(err).Error("this process may not be able to upgrade")
-	}
-}
-
-func (a *alone) acting() {
-	if a.pred != nil {
-		a.pred.acting()
 	}
 }
 

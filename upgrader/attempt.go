@@ -26,6 +26,9 @@ const actingTimeout = 5 * time.Second
 // attempt is one upgrade, from the old generation's side: start, await ready,
 // commit.
 func (a *alone) attempt(ctx context.Context, l launch) attempted {
+	if a.pid != nil {
+		defer a.pid.Prepare(0)
+	}
 	if o, ok := a.refuse(); !ok {
 		return attempted{outcome: o}
 	}
@@ -64,7 +67,10 @@ func (a *alone) refuse() (control.Outcome, bool) {
 	return control.Outcome{}, true
 }
 
-// start queues everything for the new process, and starts it.
+// start starts the new process, and queues everything for it meanwhile. Should
+// this process die in between, the new one finds its queue too short, and ends:
+// to fill the queue first would take as long, and leave nobody if this process
+// died in that time.
 func (a *alone) start(l launch) (*child, error) {
 	ours, theirs, err := link.Pair()
 	if err != nil {
@@ -73,10 +79,6 @@ func (a *alone) start(l launch) (*child, error) {
 	defer theirs.Close()
 	c := &child{a: a, began: time.Now(), link: ours, generation: l.generation, ended: make(chan struct{}),
 		messages: make(chan message, 4), acts: make(chan struct{}), expired: make(chan struct{})}
-	if err := a.queue(c, l); err != nil {
-		c.close()
-		return nil, fmt.Errorf("queue what the next generation needs: %w", err)
-	}
 	dup, err := duplicate(theirs)
 	if err != nil {
 		c.close()
@@ -89,7 +91,12 @@ func (a *alone) start(l launch) (*child, error) {
 	}
 	c.inode = inodeOf(theirs)
 	go c.await(a.flip.start(theirs), marker)
-	go c.locate()
+	step("started")
+	if err := a.queue(c, l); err != nil {
+		c.kill()
+		c.close()
+		return nil, fmt.Errorf("queue what the next generation needs: %w", err)
+	}
 	return c, nil
 }
 
@@ -146,6 +153,9 @@ func (a *alone) awaitReady(ctx context.Context, c *child) (message, error) {
 			if err := compatible(m); err != nil {
 				c.kill()
 				return message{}, err
+			}
+			if a.pid != nil {
+				a.pid.Prepare(c.pid()) // while it starts
 			}
 		case <-ctx.Done():
 			c.kill()
@@ -213,11 +223,15 @@ func (a *alone) sayGo(l launch, c *child) error {
 	if c.foreign {
 		return nil
 	}
+	o := c.outcome(l)
+	if err := send(c.link, message{Type: msgGo, Outcome: &o, IDs: l.ids, More: true}); err != nil {
+		return err
+	}
+	step("go sent")
 	if err := sendHistory(c.link, l.history()); err != nil {
 		return err
 	}
-	o := c.outcome(l)
-	return send(c.link, message{Type: msgGo, Outcome: &o, IDs: l.ids})
+	return send(c.link, message{Type: msgTold})
 }
 
 // awaitActing waits until the new process acts. An error: it has died before.

@@ -67,8 +67,9 @@ func (c *child) await(done <-chan error, theirs *link.Conn) {
 		c.listen()
 	}()
 	c.exit = <-done
-	if c.exit == nil {
-		theirs.Close() // it lives, without this library
+	if c.exit == nil { // it lives, without this library
+		c.search()
+		theirs.Close()
 		return
 	}
 	if send(theirs, message{Type: msgMarker}) == nil {
@@ -159,41 +160,34 @@ func (c *child) pid() int {
 	return 0
 }
 
-// locate finds the new process before it can say who it is: tableflip doesn't
-// tell. It must be possible to kill one that hangs from the start.
-func (c *child) locate() {
-	for wait := time.Millisecond; c.handle() == nil; wait = min(2*wait, 50*time.Millisecond) {
-		children, err := proc.Children(os.Getpid())
-		if err != nil {
-			return
+// search looks for a new process that has not said who it is: tableflip doesn't
+// tell.
+func (c *child) search() {
+	children, _ := proc.Children(os.Getpid())
+	for _, pid := range children {
+		if mine, err := proc.HasSocket(pid, c.inode); err == nil && mine {
+			c.found(pid)
 		}
-		for _, pid := range children {
-			if mine, err := proc.HasSocket(pid, c.inode); err == nil && mine {
-				c.found(pid)
-			}
+	}
+}
+
+// kill ends the new process, and returns when it has ended. It may hang from its
+// start, and may only be about to start.
+func (c *child) kill() {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		if c.handle() == nil {
+			c.search()
+		}
+		if h := c.handle(); h != nil {
+			h.Kill(syscall.SIGKILL)
+		}
+		if c.foreign { // tableflip has returned long ago
+			return
 		}
 		select {
 		case <-c.ended:
 			return
 		case <-time.After(wait):
-		}
-	}
-}
-
-// kill ends the new process, and returns when it has ended. It may not be found
-// yet.
-func (c *child) kill() {
-	for {
-		if h := c.handle(); h != nil {
-			h.Kill(syscall.SIGKILL)
-		}
-		select {
-		case <-c.ended:
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-		if c.foreign { // tableflip has returned long ago
-			return
 		}
 	}
 }

@@ -144,12 +144,21 @@ func (v *inventory) release(it *item) {
 
 // openGates lets this generation serve.
 func (v *inventory) openGates() error {
+	return v.openThose(func(*item) bool { return true })
+}
+
+// openServing lets it serve all but the control socket.
+func (v *inventory) openServing() error {
+	return v.openThose(func(it *item) bool { return it.Key.Kind != controls })
+}
+
+func (v *inventory) openThose(wanted func(*item) bool) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.open = true
 	var errs []error
 	for _, it := range v.held {
-		if it.gate != nil {
+		if it.gate != nil && wanted(it) {
 			errs = append(errs, it.gate.Open())
 		}
 	}

@@ -25,18 +25,25 @@ type predecessor struct {
 	process  *proc.Handle // nil: it had ended already, or can't be watched
 	state    state
 	items    []*item
-	history  history
 
 	goes  chan message  // its go
+	told  chan struct{} // closed: no more of the history will come
 	ended chan struct{} // closed: the link is at its end
 	err   error         // why, if not by EOF; set before ended is closed
 
-	mu   sync.Mutex
-	kill *time.Timer
+	mu      sync.Mutex
+	history history
+	taken   bool // what comes now of the history comes too late
+	kill    *time.Timer
 }
 
-// stateTimeout bounds the wait for what should be there already.
-const stateTimeout = 10 * time.Second
+const (
+	// stateTimeout bounds the wait for what should be there soon.
+	stateTimeout = 10 * time.Second
+	// historyTimeout is how long what has happened just before go is worth
+	// waiting for.
+	historyTimeout = time.Second
+)
 
 // meet reads what the predecessor has queued, and says hello.
 func meet(u *Upgrader, parent *os.File) (*predecessor, error) {
@@ -49,7 +56,7 @@ func meet(u *Upgrader, parent *os.File) (*predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private link: %w", err)
 	}
-	p := &predecessor{u: u, link: l, goes: make(chan message, 1), ended: make(chan struct{})}
+	p := &predecessor{u: u, link: l, goes: make(chan message, 1), told: make(chan struct{}), ended: make(chan struct{})}
 	step("before hello")
 	l.SetDeadline(time.Now().Add(stateTimeout))
 	first, _, err := receive(l)
@@ -106,7 +113,7 @@ func (p *predecessor) accept(m message) error {
 		case msgFiles:
 			p.items = append(p.items, received(m, raw)...)
 		case msgHistory:
-			p.history.merge(m.History)
+			p.remember(m.History)
 		}
 	}
 	return p.takeHandover()
@@ -160,11 +167,20 @@ func (p *predecessor) listen() {
 func (p *predecessor) hear(m message) {
 	switch m.Type {
 	case msgHistory:
-		p.history.merge(m.History) // before go, which the reader of it awaits
+		p.remember(m.History)
 	case msgGo:
 		select {
 		case p.goes <- m:
+			if !m.More {
+				close(p.told)
+			}
 		default: // it has said so
+		}
+	case msgTold:
+		select {
+		case <-p.told:
+		default:
+			close(p.told)
 		}
 	case msgUpgrade:
 		r := *m.Trigger
@@ -178,50 +194,71 @@ func (p *predecessor) hear(m message) {
 	}
 }
 
-// awaitGo sends ready, and waits for go; took: the predecessor has died without
-// it, and this generation takes over.
-func (p *predecessor) awaitGo(ready message) (took bool, err error) {
+func (p *predecessor) remember(part *history) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.taken {
+		p.history.merge(part)
+	}
+}
+
+// awaitGo sends ready, and waits for go, which it returns; nil: the predecessor
+// has died without it, and this generation takes over.
+func (p *predecessor) awaitGo(ready message) (*message, error) {
 	step("before ready")
 	select {
 	case <-p.u.Exit(): // later it is a stop of the service: others may take us for it
-		return false, errors.New("stopped before it was this generation's turn")
+		return nil, errors.New("stopped before it was this generation's turn")
 	default:
 	}
 	if err := send(p.link, ready); err != nil && !hasEnded(err) {
-		return false, fmt.Errorf("say ready to the generation before: %w", err)
+		return nil, fmt.Errorf("say ready to the generation before: %w", err)
 	}
 	step("after ready")
 	select {
 	case m := <-p.goes:
-		p.committed(m)
-		return false, nil
+		return p.committed(&m), nil
 	case <-p.ended:
 	}
 	select {
 	case m := <-p.goes: // it was the last that it said
-		p.committed(m)
-		return false, nil
+		return p.committed(&m), nil
 	default:
 	}
 	if p.err != nil {
-		return false, fmt.Errorf("take over from the generation before: %w", p.err)
+		return nil, fmt.Errorf("take over from the generation before: %w", p.err)
 	}
 	if p.process != nil {
 		<-p.process.Done()
 	}
 	p.u.log.Warn("the generation before died before it had handed over: taking over")
-	p.tookOver()
-	return true, nil
+	return nil, nil
 }
 
-// tookOver knows the answer to those who have asked the predecessor for what has
-// happened by its death.
-func (p *predecessor) tookOver() {
-	var asked []string
-	if p.history.Outcomes != nil {
-		asked = p.history.Outcomes.Pending()
+// restore knows again what the predecessor knew, and what has come of the
+// upgrade; said is its go.
+func (p *predecessor) restore(said *message) {
+	late := time.NewTimer(historyTimeout)
+	defer late.Stop()
+	select {
+	case <-p.told:
+	case <-p.ended:
+	case <-late.C: // it may be stopped
 	}
-	p.u.restore(p.history, &control.Outcome{Trigger: triggerDeath, Result: control.Ready, Generation: p.u.generation,
+	p.mu.Lock()
+	h := p.history
+	p.taken = true
+	p.mu.Unlock()
+	if said != nil {
+		p.u.restore(h, said.Outcome, said.IDs)
+		return
+	}
+	// Those who have asked it are answered by its death.
+	var asked []string
+	if h.Outcomes != nil {
+		asked = h.Outcomes.Pending()
+	}
+	p.u.restore(h, &control.Outcome{Trigger: triggerDeath, Result: control.Ready, Generation: p.u.generation,
 		PID: os.Getpid(), Confirmed: true, At: time.Now()}, asked)
 }
 
@@ -230,10 +267,10 @@ func hasEnded(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-func (p *predecessor) committed(m message) {
+func (p *predecessor) committed(m *message) *message {
 	step("after go")
-	p.u.restore(p.history, m.Outcome, m.IDs)
 	p.killIn(p.state.KillTimeout + killGrace)
+	return m
 }
 
 // acting says that this generation accepts.

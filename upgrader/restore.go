@@ -57,6 +57,10 @@ func (u *Upgrader) restore(h history, o *control.Outcome, ids []string) {
 		}
 	}
 	u.post(func(l *life) {
+		h.Crashes = append(h.Crashes, l.history.Crashes...) // it serves already
+		if l.history.LastCrash != nil {
+			h.LastCrash = l.history.LastCrash
+		}
 		l.history, l.last = h, o
 		if o != nil && o.Trigger != triggerCrash && o.Trigger != triggerDeath {
 			l.history.Upgrades++

@@ -75,7 +75,7 @@ func TestDeathAtEachStep(t *testing.T) {
 		gen  int // who dies
 	}
 	steps := []step{{"before hello", 2}, {"after hello", 2}, {"before ready", 2}, {"after ready", 2}, {"after go", 2},
-		{"before acting", 2}, {"ready heard", 1}, {"before commit", 1}, {"before go", 1}, {"go said", 1}}
+		{"before acting", 2}, {"ready heard", 1}, {"before commit", 1}, {"before go", 1}, {"go sent", 1}, {"go said", 1}}
 	for _, st := range steps {
 		t.Run(fmt.Sprintf("generation %d %s", st.gen, st.name), func(t *testing.T) {
 			t.Parallel()
@@ -102,6 +102,15 @@ func TestDeathAtEachStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A generation that dies before it has said all that the next one needs leaves
+// nobody: half of its sockets would be worse.
+func TestDeathBeforeAllIsQueued(t *testing.T) {
+	s := newService(t, settings{Step: "started", StepDo: "kill", StepGen: 1}).start()
+	s.hup()
+	s.cmd.Wait()
+	proctest.NoneLeft(t, s.tag())
 }
 
 // The successor dies when the old generation drains already: it serves again.
@@ -134,14 +143,14 @@ func TestServiceIsTakenBack(t *testing.T) {
 
 // An old generation that doesn't end is killed by its successor.
 func TestHungGenerationIsKilled(t *testing.T) {
-	for _, how := range []string{"stopped", "deaf"} {
+	for _, how := range []string{"go sent", "go said", "deaf"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			set := settings{KillTimeout: 100}
-			if how == "stopped" {
-				set.Step, set.StepDo, set.StepGen = "go said", "stop", 1
-			} else {
+			if how == "deaf" {
 				set.Misbehave = "deaf"
+			} else {
+				set.Step, set.StepDo, set.StepGen = how, "stop", 1
 			}
 			s := newService(t, set).start()
 			n, addr := s.addr(0)

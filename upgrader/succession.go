@@ -23,8 +23,8 @@ type succession interface {
 	listening(servers [][]net.Addr, others []net.Addr)
 	// trouble tells the predecessor why this process will probably fail.
 	trouble(error)
-	// announce says that this generation is ready, and returns when it acts for
-	// the service.
+	// announce says that this generation is ready, and returns when it is to act
+	// for the service.
 	announce() error
 	// attempt starts a successor, and returns when it acts for the service or
 	// is dead. When ctx is done it is killed, unless it acts already.
@@ -44,7 +44,7 @@ type succession interface {
 	stopService(r control.StopRequest, signal string) bool
 	// event tells whoever is in charge of what only this process knows.
 	event(control.Event)
-	// acting tells the predecessor that this generation accepts.
+	// acting tells everybody that this generation accepts.
 	acting()
 	// letGo is when the user of a socket has closed it.
 	letGo(*item)

@@ -180,6 +180,12 @@ func (u *Upgrader) ready() error {
 	if err := u.succession.announce(); err != nil {
 		return err
 	}
+	// First of all, as clients wait. Whoever asks how things are waits until
+	// that is known here.
+	if err := u.inventory.openServing(); err != nil {
+		return err
+	}
+	u.succession.acting()
 	u.inventory.closeUnclaimed()
 	if err := u.inventory.openGates(); err != nil {
 		return err
@@ -189,7 +195,6 @@ func (u *Upgrader) ready() error {
 	close(u.served)
 	u.Event(control.Event{Kind: control.EventReady, Text: fmt.Sprintf("generation %d acts for the service", u.generation)})
 	u.ask((*life).served)
-	u.succession.acting()
 	return nil
 }
 

@@ -15,15 +15,15 @@ import (
 )
 
 // The private link joins a generation and its successor. What the old one has to
-// give is queued in it before the new process is started, so that it arrives
-// even if the old one dies meanwhile:
+// give is queued in it at once, while the new process starts, so that from then on
+// it arrives even if the old one dies:
 //
 //	old                         new
-//	state, files…, history…  →         queued before the start
+//	state, files…, history…  →         queued, whether or not anybody reads yet
 //	                         ←  hello  at once, in New
 //	                         ←  trouble   why it will probably fail
 //	                         ←  ready  all sockets exist, nothing is accepted yet
-//	go, history…             →         committed: only the new one acts from here on
+//	go, history…, told       →         committed: only the new one acts from here on
 //	                         ←  acting it accepts
 //	upgrade, stop            →         what reached the old one too late
 //	event, status            →         of the old one's drain
@@ -45,6 +45,7 @@ const (
 	msgTrouble = "trouble"
 	msgReady   = "ready"
 	msgGo      = "go"
+	msgTold    = "told"
 	msgActing  = "acting"
 	msgUpgrade = "upgrade"
 	msgStop    = "stop"
@@ -56,21 +57,91 @@ const (
 
 // message is any message on a private link; which fields it has depends on Type.
 type message struct {
-	Type     string                  `json:"type"`
-	Protocol int                     `json:"protocol,omitempty"` // state, hello
-	Oldest   int                     `json:"oldest,omitempty"`   // state, hello
-	PID      int                     `json:"pid,omitempty"`      // state, hello
-	State    *state                  `json:"state,omitempty"`
-	Items    []*item                 `json:"items,omitempty"` // files: one for each descriptor
-	History  *history                `json:"history,omitempty"`
-	Text     string                  `json:"text,omitempty"`     // trouble
-	Unwanted []key                   `json:"unwanted,omitempty"` // ready: sockets it doesn't want
-	PIDFile  string                  `json:"pidfile,omitempty"`  // ready: absolute path
-	Outcome  *control.Outcome        `json:"outcome,omitempty"`  // go: of the upgrade that it concludes,
-	IDs      []string                `json:"ids,omitempty"`      // and of these requests
-	Trigger  *control.UpgradeRequest `json:"trigger,omitempty"`
-	Event    *control.Event          `json:"event,omitempty"`
-	Status   *control.Generation     `json:"status,omitempty"`
+	Type     string
+	Protocol int // state, hello
+	Oldest   int // state, hello
+	PID      int // state, hello
+	State    *state
+	Items    []*item // files: one for each descriptor
+	History  *history
+	Text     string                  // trouble
+	Unwanted []key                   // ready: sockets it doesn't want
+	PIDFile  string                  // ready: absolute path
+	Outcome  *control.Outcome        // go: of the upgrade that it concludes,
+	IDs      []string                // and of these requests
+	More     bool                    // go: history follows, until told
+	Trigger  *control.UpgradeRequest // upgrade
+	Event    *control.Event
+	Status   *control.Generation
+}
+
+// envelope is a message as it travels. What most messages don't have is unpacked
+// apart: encoding/json takes long to prepare for the types in there, and each
+// process does that anew, while its clients wait.
+type envelope struct {
+	Type     string          `json:"type"`
+	Protocol int             `json:"protocol,omitempty"`
+	Oldest   int             `json:"oldest,omitempty"`
+	PID      int             `json:"pid,omitempty"`
+	State    json.RawMessage `json:"state,omitempty"`
+	Items    json.RawMessage `json:"items,omitempty"`
+	History  json.RawMessage `json:"history,omitempty"`
+	Text     string          `json:"text,omitempty"`
+	Unwanted json.RawMessage `json:"unwanted,omitempty"`
+	PIDFile  string          `json:"pidfile,omitempty"`
+	Outcome  json.RawMessage `json:"outcome,omitempty"`
+	IDs      []string        `json:"ids,omitempty"`
+	More     bool            `json:"more,omitempty"`
+	Trigger  json.RawMessage `json:"trigger,omitempty"`
+	Event    json.RawMessage `json:"event,omitempty"`
+	Status   json.RawMessage `json:"status,omitempty"`
+}
+
+func (m message) MarshalJSON() ([]byte, error) {
+	e := envelope{Type: m.Type, Protocol: m.Protocol, Oldest: m.Oldest, PID: m.PID, Text: m.Text, PIDFile: m.PIDFile,
+		IDs: m.IDs, More: m.More}
+	if err := errors.Join(pack(&e.State, m.State), pack(&e.History, m.History), pack(&e.Outcome, m.Outcome),
+		pack(&e.Trigger, m.Trigger), pack(&e.Event, m.Event), pack(&e.Status, m.Status)); err != nil {
+		return nil, err
+	}
+	var err error
+	if len(m.Items) > 0 {
+		err = pack(&e.Items, &m.Items)
+	}
+	if len(m.Unwanted) > 0 {
+		err = errors.Join(err, pack(&e.Unwanted, &m.Unwanted))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(e)
+}
+
+func (m *message) UnmarshalJSON(b []byte) error {
+	var e envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		return err
+	}
+	*m = message{Type: e.Type, Protocol: e.Protocol, Oldest: e.Oldest, PID: e.PID, Text: e.Text, PIDFile: e.PIDFile,
+		IDs: e.IDs, More: e.More}
+	return errors.Join(unpack(e.State, &m.State), unpack(e.Items, &m.Items), unpack(e.History, &m.History),
+		unpack(e.Unwanted, &m.Unwanted), unpack(e.Outcome, &m.Outcome), unpack(e.Trigger, &m.Trigger),
+		unpack(e.Event, &m.Event), unpack(e.Status, &m.Status))
+}
+
+// pack leaves raw as it is for nil.
+func pack[T any](raw *json.RawMessage, v *T) (err error) {
+	if v != nil {
+		*raw, err = json.Marshal(v)
+	}
+	return err
+}
+
+func unpack[T any](raw json.RawMessage, v *T) error {
+	if raw == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, v)
 }
 
 // state is what the new generation needs to know from the start.
@@ -94,7 +165,7 @@ func compatible(m message) error {
 }
 
 func send(l *link.Conn, m message, files ...int) error {
-	b, err := json.Marshal(m)
+	b, err := m.MarshalJSON()
 	if err != nil {
 		return err
 	}
@@ -117,7 +188,7 @@ func receive(l *link.Conn) (message, link.Message, error) {
 // decode checks what doesn't depend on the order of messages.
 func decode(data []byte, files int) (message, error) {
 	var m message
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := m.UnmarshalJSON(data); err != nil {
 		return message{}, fmt.Errorf("garbled handoff message: %w", err)
 	}
 	missing := func(what string) (message, error) {
@@ -184,7 +255,7 @@ func sendHistory(l *link.Conn, h history) error {
 		{LastCrash: h.LastCrash}, {Outcomes: h.Outcomes}, {Events: h.Events},
 	}
 	for _, part := range parts {
-		b, err := json.Marshal(message{Type: msgHistory, History: &part})
+		b, err := message{Type: msgHistory, History: &part}.MarshalJSON()
 		if err != nil || len(b) > link.MaxData {
 			continue // worth less than the upgrade
 		}
