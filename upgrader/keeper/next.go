@@ -37,13 +37,16 @@ func (m *machine) handle(e event) {
 	case evStart:
 		if m.phase == idle {
 			m.phase = running
+			if e.request != 0 {
+				m.further = &order{why: byStart, sticky: true, requests: []int{e.request}}
+			}
 		}
 	case evRequest:
 		m.request(e)
 	case evCancel:
 		m.cancel(e.request)
 	case evStop:
-		m.stop(e.now)
+		m.stop(e)
 	case evReady:
 		m.ready(e.proc)
 	case evDied:
@@ -74,6 +77,7 @@ func (m *machine) handle(e event) {
 
 // settle starts what is missing, once an event has had its effect.
 func (m *machine) settle() {
+	m.conclude()
 	if m.phase == stopping && len(m.generations) == 0 {
 		m.phase = ended
 		m.do(action{kind: doExit})
@@ -119,6 +123,8 @@ func (m *machine) replace() {
 			continue
 		case w == nil && m.change != nil && m.change.alone:
 			continue
+		case w != nil && w.outdated:
+			why = byFailure
 		case w != nil && (!w.crashed && !w.leaving || m.change != nil || m.policy.restart == RestartNever):
 			continue
 		case w != nil && w.crashed:
@@ -134,20 +140,34 @@ func (m *machine) replace() {
 }
 
 // spawn starts a generation; program 0: what is on disk now.
-func (m *machine) spawn(program int, why trigger, args []string, indices []int) int {
+func (m *machine) spawn(program int, why trigger, o *order, indices []int) int {
 	m.lastNumber++
 	g := generation{number: m.lastNumber, program: program, why: why}
 	if program == 0 {
 		g.program = g.number
 	}
+	m.generations = append(m.generations, g)
+	m.launch(&m.generations[len(m.generations)-1], o, indices)
+	return g.number
+}
+
+// launch starts workers of a generation.
+func (m *machine) launch(g *generation, o *order, indices []int) {
+	spawn := action{kind: doSpawn, generation: g.number, program: g.program, why: g.why}
+	if o != nil {
+		spawn.args, spawn.design = o.args, o.design
+	}
 	for _, i := range indices {
 		m.lastProc++
 		g.workers = append(g.workers, worker{proc: m.lastProc, index: i, born: m.at})
-		m.do(action{kind: doSpawn, proc: m.lastProc, index: i, generation: g.number, program: g.program, args: args, why: why})
+		spawn.proc, spawn.index = m.lastProc, i
+		m.do(spawn)
 	}
-	m.generations = append(m.generations, g)
-	m.do(action{kind: doArm, timer: evReadyTimeout, id: g.number, after: m.policy.readyTimeout})
-	return g.number
+	timeout := m.policy.readyTimeout
+	if o != nil && o.policy != nil {
+		timeout = o.policy.readyTimeout
+	}
+	m.do(action{kind: doArm, timer: evReadyTimeout, id: g.number, after: timeout})
 }
 
 // ready counts a worker in, and commits when all that must be ready are.
@@ -157,37 +177,26 @@ func (m *machine) ready(proc int) {
 		return
 	}
 	w.life = ready
-	if !m.changes(g) {
+	switch {
+	case m.changes(g):
+		m.advance(g, proc)
+	default:
 		m.commit(g, []int{proc})
 		m.supersede([]int{proc}, false)
-		return
 	}
-	var procs []int
-	for _, w := range g.workers {
-		if w.life != ready {
-			return
-		}
-		procs = append(procs, w.proc)
-	}
-	if len(procs) < m.policy.workers {
-		return // one has died: the order fails
-	}
-	m.commit(g, procs)
-	o := m.change
-	m.change = nil
-	m.do(action{kind: doAnswer, request: 0, result: control.Ready, generation: g.number, why: o.why})
-	m.answer(o.requests, control.Ready, "") // a requester may be among those that drain now
-	m.supersede(procs, true)
 }
 
 // commit makes workers of g act for the service.
 func (m *machine) commit(g *generation, procs []int) {
-	m.do(action{kind: doCommit, generation: g.number, program: g.program, procs: procs, why: g.why})
-	m.good = g.program
+	partial := m.rolls(g)
+	m.do(action{kind: doCommit, generation: g.number, program: g.program, procs: procs, why: g.why, partial: partial})
+	if !partial {
+		m.good = g.program
+	}
 	for _, proc := range procs {
 		_, w := m.find(proc)
 		w.life, w.committed = serving, true
-		m.retired[w.index] = false
+		m.retire(w.index, false)
 	}
 }
 
@@ -249,10 +258,12 @@ func (m *machine) distrust(e event) {
 	case w == nil || w.life > serving || w.crashed:
 	case w.life < serving && m.changes(g):
 		m.fail(control.Failed, "it crashed before it was ready")
+	case m.rolls(g) && e.kind == evCrashed && m.change.failing == "":
+		m.fail(control.Failed, "it crashed soon after it was ready")
 	case w.life < serving:
 		m.kill(w, "crashed before it was ready")
 	case e.kind == evLeaving && m.policy.restart != RestartAlways:
-		m.retired[w.index] = true
+		m.retire(w.index, true)
 		m.drain(w, kept.Stopped, m.policy.stopTimeout)
 	case e.kind == evLeaving:
 		w.leaving = true
@@ -267,7 +278,7 @@ func (m *machine) died(e event) {
 	if w == nil {
 		return
 	}
-	dead, change := *w, m.changes(g)
+	dead, change := *w, m.changes(g) && !(w.committed && w.life == draining)
 	m.remove(e.proc)
 	switch {
 	case m.phase == stopping:
@@ -282,6 +293,9 @@ func (m *machine) died(e event) {
 		}
 	case dead.unwanted:
 	case dead.life == serving || !dead.committed:
+		if m.change != nil && m.change.failing != "" && !dead.committed {
+			m.change.abandoned = true
+		}
 		m.lost(dead, e.clean)
 	}
 }
@@ -304,7 +318,7 @@ func (m *machine) remove(proc int) {
 // lost decides whether, and when, a worker that died is started again.
 func (m *machine) lost(w worker, clean bool) {
 	if m.policy.restart == RestartNever || m.policy.restart == RestartOnFailure && clean {
-		m.retired[w.index] = true
+		m.retire(w.index, true)
 		if m.good == 0 {
 			m.retireAll()
 		}
@@ -354,7 +368,7 @@ func backoff(n int) time.Duration {
 func (m *machine) giveUp() {
 	m.do(action{kind: doGiveUp, after: m.policy.pause})
 	if m.policy.exitOnGiveUp {
-		m.stop(false)
+		m.stop(event{})
 		return
 	}
 	m.phase, m.waiting = paused, false
@@ -365,9 +379,13 @@ func (m *machine) giveUp() {
 // forgive forgets the deaths that lead to giving up.
 func (m *machine) forgive() { m.deaths, m.quick, m.waiting = nil, 0, false }
 
-func (m *machine) stop(now bool) {
+func (m *machine) stop(e event) {
 	if m.phase == ended {
 		return
+	}
+	timeout := m.policy.stopTimeout
+	if e.gently {
+		timeout = m.policy.killTimeout
 	}
 	if m.phase != stopping {
 		m.phase, m.waiting = stopping, false
@@ -379,11 +397,11 @@ func (m *machine) stop(now bool) {
 		m.change, m.further = nil, nil
 		m.each(func(_ *generation, w *worker) {
 			if w.life != doomed {
-				m.drain(w, kept.Stopped, m.policy.stopTimeout)
+				m.drain(w, kept.Stopped, timeout)
 			}
 		})
 	}
-	if now {
+	if e.now {
 		m.each(func(_ *generation, w *worker) { m.kill(w, "asked for") })
 	}
 }

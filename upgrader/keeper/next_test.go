@@ -28,6 +28,8 @@ var (
 	two     = with(func(p *policy) { p.workers = 2 })
 	never   = with(func(p *policy) { p.restart = RestartNever })
 	failing = with(func(p *policy) { p.restart = RestartOnFailure })
+	rolling = with(func(p *policy) { p.workers = 3; p.rolling = true })
+	serial  = with(func(p *policy) { p.workers = 2; p.serial = true })
 	exits   = with(func(p *policy) { p.exitOnGiveUp = true; p.maxDeaths = 0 })
 )
 
@@ -76,6 +78,9 @@ func parseEvent(t testing.TB, line string, at time.Time) event {
 	case "restart":
 		e.kind, e.condition = evRequest, toRestart
 		return e
+	case "scale":
+		e.kind, e.condition, e.workers, e.request = evRequest, toScale, n, 70
+		return e
 	case "hup":
 		e.kind, e.why = evRequest, bySignal
 		return e
@@ -95,6 +100,9 @@ func (a action) String() string {
 	case doSpawn:
 		return fmt.Sprintf("spawn p%d as %d of g%d from g%d (%s)", a.proc, a.index, a.generation, a.program, a.why)
 	case doCommit:
+		if a.partial {
+			return fmt.Sprintf("commit p%v of g%d, more to come", a.procs, a.generation)
+		}
 		return fmt.Sprintf("commit p%v of g%d", a.procs, a.generation)
 	case doDrain:
 		return fmt.Sprintf("drain p%d %s %v", a.proc, a.reason, a.after)
@@ -127,12 +135,21 @@ func (s state) String() string {
 			if w.crashed {
 				b.WriteString("!")
 			}
+			if w.outdated {
+				b.WriteString(" outdated")
+			}
 		}
 		b.WriteString("]")
 	}
 	for name, o := range map[string]*order{"change": s.change} {
 		if o != nil {
 			fmt.Fprintf(&b, " %s%v", name, o.requests)
+			if o.replaced > 0 {
+				fmt.Fprintf(&b, " replaced %d", o.replaced)
+			}
+			if o.failing != "" {
+				b.WriteString(" failing")
+			}
 		}
 	}
 	if s.further != nil {
@@ -177,6 +194,16 @@ var situations = []struct {
 	{"two workers: one died", two, "start, ready 1, ready 2, +2s, died 1"},
 	{"two workers: upgrading, one is ready", two, "start, ready 1, ready 2, +2s, request 7, ready 3"},
 	{"two workers: upgrading, one has failed", two, "start, ready 1, ready 2, +2s, request 7, ready 3, died 4"},
+	{"two workers: scaling to three", two, "start, ready 1, ready 2, +2s, scale 3"},
+	{"two workers: scaled to one", two, "start, ready 1, ready 2, +2s, scale 1"},
+	{"one by one: serving", rolling, "start, ready 1, ready 2, ready 3, +2s"},
+	{"one by one: the first is starting", rolling, "start, ready 1, ready 2, ready 3, +2s, request 7"},
+	{"one by one: one is replaced", rolling, "start, ready 1, ready 2, ready 3, +2s, request 7, ready 4, died 1, died 2"},
+	{"one by one: the second failed", rolling, "start, ready 1, ready 2, ready 3, +2s, request 7, ready 4, died 1 clean, ready-timeout 2"},
+	{"one by one: going back", rolling, "start, ready 1, ready 2, ready 3, +2s, request 7, ready 4, died 1 clean, died 5"},
+	{"one by one: can't go back", rolling, "start, ready 1, ready 2, ready 3, +2s, request 7, ready 4, died 1 clean, died 5, died 6"},
+	{"serial: first start", serial, "start"},
+	{"serial: one is ready", serial, "start, ready 1"},
 	{"never restarted: serving", never, "start, ready 1, +2s"},
 	{"restarted on failure: serving", failing, "start, ready 1, +2s"},
 	{"exits instead of giving up: serving", exits, "start, ready 1, +2s"},
@@ -184,10 +211,10 @@ var situations = []struct {
 
 // inputs are all events, for each process that a situation above may have.
 func inputs() []string {
-	all := []string{"start", "request 70", "request 70 now", "restart 70", "hup 0", "cancel 7", "cancel 8",
+	all := []string{"start", "request 70", "request 70 now", "restart 70", "scale 1", "scale 3", "hup 0", "cancel 7", "cancel 8",
 		"stop", "stop now", "ready-timeout 1", "ready-timeout 2", "backoff-over 1", "pause-over 1"}
 	for _, kind := range []string{"ready", "died", "crashed", "leaving", "hung", "kill-timeout"} {
-		for proc := 1; proc <= 4; proc++ {
+		for proc := 1; proc <= 6; proc++ {
 			all = append(all, fmt.Sprintf("%s %d", kind, proc))
 		}
 	}

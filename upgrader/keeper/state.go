@@ -17,6 +17,8 @@ const (
 	byDeath   trigger = "death"
 	byCrash   trigger = "crash" // a caught one
 	byLeave   trigger = "leave" // a worker was told to end, and not the service
+	byScale   trigger = "scale"
+	byFailure trigger = "roll back" // of an upgrade one by one
 )
 
 // condition is what was asked for.
@@ -25,6 +27,7 @@ type condition uint8
 const (
 	toUpgrade condition = iota // what is on disk now
 	toRestart                  // the last good program again
+	toScale                    // more of it, or less
 )
 
 // result is how it ended: answered to whoever asked.
@@ -69,6 +72,7 @@ type worker struct {
 	crashed   bool // says that it isn't to be trusted any more
 	leaving   bool // was told to end, and not the service
 	committed bool // has served
+	outdated  bool // serves, but its upgrade failed: goes when one of the last good program can take its place
 	unwanted  bool // killed because another one took its place: its death means nothing
 }
 
@@ -88,15 +92,28 @@ type order struct {
 	args      []string // nil: as they are
 	requests  []int    // to be answered; a signal's is not among them
 	sticky    bool     // a signal asked too: no requester can cancel it alone
-	number    int      // of its generation, once it has begun
-	failing   result   // decided, but processes of it still live; "": may succeed
-	reason    string   // why it fails
-	alone     bool     // replacements wait for its outcome: it ended a pause
+	workers   int      // how many there are to be; 0: as many as there are
+	lead      bool     // the first worker is to start alone
+	policy    *policy  // comes with it; nil: as it is
+	design    int      // by which the program is read; 0: the last one
+
+	number    int    // of its generation, once it has begun
+	rolling   bool   // one by one
+	waiting   []int  // indices of workers that are not started yet
+	replaced  int    // so many have been, one by one
+	abandoned bool   // those that were replaced can't go back
+	failing   result // decided, but processes of it still live; "": may succeed
+	reason    string // why it fails
+	alone     bool   // replacements wait for its outcome: it ended a pause
 }
 
-// policy is what doesn't change while a service runs.
+// policy is what changes only together with the program, but for the number of
+// workers.
 type policy struct {
 	workers      int
+	rolling      bool // replace workers one by one
+	serial       bool // start workers one by one
+	lead         bool // start the first one alone: it may open sockets for the others
 	maxDraining  int
 	restart      RestartPolicy
 	maxDeaths    int // <0: never give up
@@ -160,6 +177,11 @@ type event struct {
 	why       trigger   // request
 	args      []string  // request
 	now       bool      // request, stop
+	gently    bool      // stop: within the time of an upgrade's drain
+	workers   int       // request: how many there are to be
+	lead      bool      // request: the first worker is to start alone
+	policy    *policy   // request
+	design    int       // request
 	clean     bool      // died: with status 0
 	absent    bool      // died: there is no such program, or it can't be run
 	reason    string    // died: why it could not be started
@@ -191,6 +213,9 @@ type action struct {
 	generation int
 	program    int
 	args       []string // spawn: of a program to be read from disk
+	design     int      // spawn: by which it is read; 0: the last one
+	partial    bool     // commit: more workers of the upgrade are to come; the program is not the last good one yet
+	condition  condition
 	why        trigger
 	reason     string // drain: kept.Replaced…; answer: why not
 	timer      eventKind
@@ -221,7 +246,7 @@ func (o *order) clone() *order {
 		return nil
 	}
 	c := *o
-	c.requests = slices.Clone(o.requests)
+	c.requests, c.waiting = slices.Clone(o.requests), slices.Clone(o.waiting)
 	return &c
 }
 
@@ -282,6 +307,16 @@ func (s *state) coming(index int) bool {
 		}
 	})
 	return found
+}
+
+// rolls reports whether g is what replaces workers one by one.
+func (s *state) rolls(g *generation) bool { return s.changes(g) && s.change.rolling }
+
+// retire says whether there is to be a worker of that index at all.
+func (s *state) retire(index int, yes bool) {
+	if index < len(s.retired) {
+		s.retired[index] = yes
+	}
 }
 
 // drains counts generations that have nothing left to do but to end.

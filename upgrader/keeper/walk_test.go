@@ -30,6 +30,19 @@ func check(t testing.TB, s state) {
 			coming[w.index]++
 		}
 	})
+	for i, n := range acting {
+		if i >= s.policy.workers && n > 0 && s.change == nil {
+			t.Errorf("%d serve as %d, of %d: %v", n, i, s.policy.workers, s)
+		}
+	}
+	s.each(func(g *generation, w *worker) {
+		if w.outdated && s.change != nil && s.change.number == g.number && s.change.failing == "" {
+			t.Errorf("process %d is outdated, but its upgrade has not failed: %v", w.proc, s)
+		}
+		if s.change == nil && w.life == serving && !w.outdated && g.program != s.good {
+			t.Errorf("process %d serves with g%d: %v", w.proc, g.program, s)
+		}
+	})
 	for i := range s.policy.workers {
 		if acting[i] > 1 || coming[i] > 1 || changing[i] > 1 {
 			t.Errorf("worker %d: %d serve, %d replace, %d upgrade: %v", i, acting[i], coming[i], changing[i], s)
@@ -130,7 +143,7 @@ func (w *walker) step() {
 	case 6, 7:
 		w.last++
 		w.asked[w.last] = 0
-		w.feed(event{kind: evRequest, request: w.last, why: byControl, condition: condition(w.r.IntN(2)), now: w.r.IntN(4) == 0})
+		w.feed(w.request())
 	case 8:
 		w.feed(event{kind: evCancel, request: 1 + w.r.IntN(w.last+1)})
 	case 9:
@@ -141,6 +154,21 @@ func (w *walker) step() {
 			w.feed(e)
 		}
 	}
+}
+
+// request is any order: each third one changes the number of workers, and some the
+// policy with it.
+func (w *walker) request() event {
+	e := event{kind: evRequest, request: w.last, why: byControl, condition: condition(w.r.IntN(3)), now: w.r.IntN(4) == 0, lead: w.r.IntN(8) == 0}
+	if e.condition == toScale || w.r.IntN(8) == 0 {
+		e.workers = 1 + w.r.IntN(6)
+	}
+	if e.condition == toUpgrade && w.r.IntN(6) == 0 {
+		p := w.s.policy
+		p.workers, p.rolling, p.serial = 1+w.r.IntN(6), w.r.IntN(2) == 0, w.r.IntN(4) == 0
+		e.policy, e.design = &p, w.last
+	}
+	return e
 }
 
 // finish lets every timer run out and every process that was killed die; then
@@ -170,9 +198,14 @@ func (w *walker) finish() {
 // request is answered exactly once, and a stop ends everything.
 func TestRandomWalks(t *testing.T) {
 	policies := []policy{testPolicy, two, never, failing, exits,
-		with(func(p *policy) { p.workers = 4; p.maxDraining = 1; p.maxDeaths = -1 })}
+		with(func(p *policy) { p.workers = 4; p.maxDraining = 1; p.maxDeaths = -1 }),
+		with(func(p *policy) { p.workers = 4; p.rolling = true; p.maxDeaths = -1 }),
+		with(func(p *policy) { p.workers = 3; p.rolling = true }),
+		with(func(p *policy) { p.workers = 3; p.rolling = true; p.restart = RestartNever }),
+		with(func(p *policy) { p.workers = 3; p.serial = true; p.restart = RestartOnFailure }),
+		with(func(p *policy) { p.workers = 4; p.lead = true })}
 	commits := 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(6000) {
 		w := &walker{t: t, r: rand.New(rand.NewPCG(seed, 1)), s: newState(policies[seed%uint64(len(policies))]),
 			at: time.Unix(1000, 0), alive: map[int]bool{}, asked: map[int]int{}}
 		w.feed(event{kind: evStart})
@@ -185,7 +218,7 @@ func TestRandomWalks(t *testing.T) {
 			t.Fatalf("seed %d:\n%s", seed, strings.Join(w.tracelog, "\n"))
 		}
 	}
-	if commits < 3000 {
+	if commits < 4000 {
 		t.Errorf("only %d generations got ready in all walks: they show nothing", commits)
 	}
 }
