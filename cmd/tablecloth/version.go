@@ -12,6 +12,9 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
+// Set by the linker in packages, which are built without a repository's help.
+var release, commit string
+
 func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -23,7 +26,7 @@ func newVersionCommand() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), buildVersion())
 			}
 			v := buildVersion()
-			fmt.Fprintf(cmd.OutOrStdout(), "tablecloth %s (%s, %s, control protocol %d)\n", v.Version, v.Go, v.Platform, v.Control)
+			fmt.Fprintf(cmd.OutOrStdout(), "tablecloth %s (%s%s, %s, control protocol %d)\n", v.Version, v.commit(), v.Go, v.Platform, v.Control)
 			return nil
 		},
 	}
@@ -60,7 +63,18 @@ func buildVersion() version {
 			v.Modified = s.Value == "true"
 		}
 	}
+	if release != "" {
+		v.Version, v.Revision = release, commit
+	}
 	return v
+}
+
+// commit is the beginning of the revision, where it is known.
+func (v version) commit() string {
+	if v.Revision == "" {
+		return ""
+	}
+	return fmt.Sprintf("commit %.12s, ", v.Revision)
 }
 
 func printJSON(w io.Writer, v any) error {
