@@ -26,9 +26,6 @@ const actingTimeout = 5 * time.Second
 // attempt is one upgrade, from the old generation's side: start, await ready,
 // commit.
 func (a *alone) attempt(ctx context.Context, l launch) attempted {
-	if a.pid != nil {
-		defer a.pid.Prepare(0)
-	}
 	if o, ok := a.refuse(); !ok {
 		return attempted{outcome: o}
 	}
@@ -42,6 +39,10 @@ func (a *alone) attempt(ctx context.Context, l launch) attempted {
 	}
 	defer c.words.Close()
 	l.started(c.pid())
+	if a.pid != nil {
+		defer a.pid.Prepare(0)
+		a.pid.Prepare(c.likely()) // while it starts
+	}
 	ready, err := a.awaitReady(ctx, c)
 	if err == nil {
 		err = a.commit(l, c, ready)
@@ -155,7 +156,7 @@ func (a *alone) awaitReady(ctx context.Context, c *child) (message, error) {
 				return message{}, err
 			}
 			if a.pid != nil {
-				a.pid.Prepare(c.pid()) // while it starts
+				a.pid.Prepare(c.pid())
 			}
 		case <-ctx.Done():
 			c.kill()

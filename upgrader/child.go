@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -160,15 +161,26 @@ func (c *child) pid() int {
 	return 0
 }
 
-// search looks for a new process that has not said who it is: tableflip doesn't
-// tell.
+// search looks for a new process that has not said who it is. It looks twice:
+// another child of the service has all our descriptors too, until it has become
+// the program that it is to be.
 func (c *child) search() {
+	pid := c.likely()
+	if time.Sleep(time.Millisecond); pid != 0 && pid == c.likely() {
+		c.found(pid)
+	}
+}
+
+// likely returns the PID that the new process probably has, which tableflip
+// doesn't tell; 0: it is not to be seen.
+func (c *child) likely() int {
 	children, _ := proc.Children(os.Getpid())
-	for _, pid := range children {
+	for _, pid := range slices.Backward(children) {
 		if mine, err := proc.HasSocket(pid, c.inode); err == nil && mine {
-			c.found(pid)
+			return pid
 		}
 	}
+	return 0
 }
 
 // kill ends the new process, and returns when it has ended. It may hang from its

@@ -185,7 +185,7 @@ func (l *life) launchFor(waiters []*waiter) launch {
 				Text: fmt.Sprintf("process %d was started", pid)})
 			u.post(func(l *life) { begin(waiters) })
 		},
-		history: func() (h history) { u.ask(func(l *life) { h = l.remember() }); return },
+		history: u.remember,
 		accepting: func(accept bool) error {
 			if accept {
 				return u.inventory.openGates()
@@ -291,8 +291,9 @@ func (l *life) event(e control.Event) {
 }
 
 // remember is what the next generation is to know.
-func (l *life) remember() history {
-	h := l.history
-	h.Outcomes, h.Events = l.u.outcomes, l.u.events
+func (u *Upgrader) remember() (h history) {
+	u.ask(func(l *life) { h = l.history })
+	h.Outcomes, _ = u.outcomes.MarshalJSON() // worth less than an upgrade
+	h.Events, _ = u.events.MarshalJSON()
 	return h
 }

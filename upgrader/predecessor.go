@@ -3,6 +3,7 @@
 package upgrader
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,10 +32,10 @@ type predecessor struct {
 	ended chan struct{} // closed: the link is at its end
 	err   error         // why, if not by EOF; set before ended is closed
 
-	mu      sync.Mutex
-	history history
-	taken   bool // what comes now of the history comes too late
-	kill    *time.Timer
+	mu    sync.Mutex
+	past  []json.RawMessage // parts of its history, unpacked when there is time
+	taken bool              // more of it comes too late
+	kill  *time.Timer
 }
 
 const (
@@ -194,11 +195,11 @@ func (p *predecessor) hear(m message) {
 	}
 }
 
-func (p *predecessor) remember(part *history) {
+func (p *predecessor) remember(part json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.taken {
-		p.history.merge(part)
+		p.past = append(p.past, part)
 	}
 }
 
@@ -246,20 +247,21 @@ func (p *predecessor) restore(said *message) {
 	case <-late.C: // it may be stopped
 	}
 	p.mu.Lock()
-	h := p.history
-	p.taken = true
+	past := p.past
+	p.past, p.taken = nil, true
 	p.mu.Unlock()
+	var h history
+	for _, part := range past {
+		if err := h.add(part); err != nil {
+			p.u.log.WithError(err).Warn("the generation before")
+		}
+	}
 	if said != nil {
 		p.u.restore(h, said.Outcome, said.IDs)
 		return
 	}
-	// Those who have asked it are answered by its death.
-	var asked []string
-	if h.Outcomes != nil {
-		asked = h.Outcomes.Pending()
-	}
 	p.u.restore(h, &control.Outcome{Trigger: triggerDeath, Result: control.Ready, Generation: p.u.generation,
-		PID: os.Getpid(), Confirmed: true, At: time.Now()}, asked)
+		PID: os.Getpid(), Confirmed: true, At: time.Now()}, nil)
 }
 
 // hasEnded reports whether nothing could be said because nobody is there any more.

@@ -1,6 +1,8 @@
 package upgrader
 
 import (
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -8,19 +10,20 @@ import (
 
 // history is what a service remembers over generations.
 type history struct {
-	Crashes     []time.Time       `json:"crashes,omitempty"` // within the window
-	PausedUntil time.Time         `json:"paused_until,omitzero"`
-	LastCrash   *control.Crash    `json:"last_crash,omitempty"`
-	Upgrades    int               `json:"upgrades,omitempty"`
-	Restarts    int               `json:"restarts,omitempty"`
-	Outcomes    *control.Outcomes `json:"outcomes,omitempty"`
-	Events      *control.Events   `json:"events,omitempty"`
+	Crashes     []time.Time     `json:"crashes,omitempty"` // within the window
+	PausedUntil time.Time       `json:"paused_until,omitzero"`
+	LastCrash   *control.Crash  `json:"last_crash,omitempty"`
+	Upgrades    int             `json:"upgrades,omitempty"`
+	Restarts    int             `json:"restarts,omitempty"`
+	Outcomes    json.RawMessage `json:"outcomes,omitempty"` // of control.Outcomes
+	Events      json.RawMessage `json:"events,omitempty"`   // of control.Events
 }
 
-// merge adds a part of a history that has arrived.
-func (h *history) merge(part *history) {
-	if part == nil {
-		return
+// add adds a part of a history that has arrived.
+func (h *history) add(packed json.RawMessage) error {
+	var part history
+	if err := json.Unmarshal(packed, &part); err != nil {
+		return fmt.Errorf("garbled history: %w", err)
 	}
 	if part.Crashes != nil || part.Upgrades+part.Restarts > 0 || !part.PausedUntil.IsZero() {
 		h.Crashes, h.PausedUntil, h.Upgrades, h.Restarts = part.Crashes, part.PausedUntil, part.Upgrades, part.Restarts
@@ -34,27 +37,27 @@ func (h *history) merge(part *history) {
 	if part.Events != nil {
 		h.Events = part.Events
 	}
+	return nil
 }
 
 // restore takes over what the service remembers, and knows the answer to the
 // requests that have led to this generation.
 func (u *Upgrader) restore(h history, o *control.Outcome, ids []string) {
 	if h.Events != nil {
-		if b, err := h.Events.MarshalJSON(); err == nil {
-			u.events.UnmarshalJSON(b)
+		if err := u.events.UnmarshalJSON(h.Events); err != nil {
+			u.log.WithError(err).Warn("what has happened in generations before is forgotten")
 		}
 	}
 	if h.Outcomes != nil {
-		if b, err := h.Outcomes.MarshalJSON(); err == nil {
-			u.outcomes.UnmarshalJSON(b)
+		if err := u.outcomes.UnmarshalJSON(h.Outcomes); err != nil {
+			u.log.WithError(err).Warn("the outcomes of earlier upgrades are forgotten")
 		}
 	}
-	if o != nil {
-		for _, id := range ids {
-			known := *o
-			known.ID = id
-			u.outcomes.Finish(known)
-		}
+	if o != nil && o.Trigger == triggerDeath { // it answers whoever has asked for something
+		ids = u.outcomes.Pending()
+	}
+	if o != nil && len(ids) > 0 {
+		u.outcomes.Finish(*o, ids...)
 	}
 	u.post(func(l *life) {
 		h.Crashes = append(h.Crashes, l.history.Crashes...) // it serves already

@@ -62,8 +62,8 @@ type message struct {
 	Oldest   int // state, hello
 	PID      int // state, hello
 	State    *state
-	Items    []*item // files: one for each descriptor
-	History  *history
+	Items    []*item                 // files: one for each descriptor
+	History  json.RawMessage         // of a history
 	Text     string                  // trouble
 	Unwanted []key                   // ready: sockets it doesn't want
 	PIDFile  string                  // ready: absolute path
@@ -99,8 +99,8 @@ type envelope struct {
 
 func (m message) MarshalJSON() ([]byte, error) {
 	e := envelope{Type: m.Type, Protocol: m.Protocol, Oldest: m.Oldest, PID: m.PID, Text: m.Text, PIDFile: m.PIDFile,
-		IDs: m.IDs, More: m.More}
-	if err := errors.Join(pack(&e.State, m.State), pack(&e.History, m.History), pack(&e.Outcome, m.Outcome),
+		IDs: m.IDs, More: m.More, History: m.History}
+	if err := errors.Join(pack(&e.State, m.State), pack(&e.Outcome, m.Outcome),
 		pack(&e.Trigger, m.Trigger), pack(&e.Event, m.Event), pack(&e.Status, m.Status)); err != nil {
 		return nil, err
 	}
@@ -123,8 +123,8 @@ func (m *message) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*m = message{Type: e.Type, Protocol: e.Protocol, Oldest: e.Oldest, PID: e.PID, Text: e.Text, PIDFile: e.PIDFile,
-		IDs: e.IDs, More: e.More}
-	return errors.Join(unpack(e.State, &m.State), unpack(e.Items, &m.Items), unpack(e.History, &m.History),
+		IDs: e.IDs, More: e.More, History: e.History}
+	return errors.Join(unpack(e.State, &m.State), unpack(e.Items, &m.Items),
 		unpack(e.Unwanted, &m.Unwanted), unpack(e.Outcome, &m.Outcome), unpack(e.Trigger, &m.Trigger),
 		unpack(e.Event, &m.Event), unpack(e.Status, &m.Status))
 }
@@ -255,9 +255,13 @@ func sendHistory(l *link.Conn, h history) error {
 		{LastCrash: h.LastCrash}, {Outcomes: h.Outcomes}, {Events: h.Events},
 	}
 	for _, part := range parts {
-		b, err := message{Type: msgHistory, History: &part}.MarshalJSON()
-		if err != nil || len(b) > link.MaxData {
+		packed, err := json.Marshal(part)
+		if err != nil {
 			continue // worth less than the upgrade
+		}
+		b, err := message{Type: msgHistory, History: packed}.MarshalJSON()
+		if err != nil || len(b) > link.MaxData {
+			continue
 		}
 		if err := l.Send(b); err != nil {
 			return err

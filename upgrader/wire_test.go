@@ -19,7 +19,7 @@ func FuzzDecode(f *testing.F) {
 	for _, m := range []message{
 		{Type: msgState, Protocol: 1, State: &state{Generation: 2, Files: 3}},
 		{Type: msgFiles, Items: []*item{{Key: key{Kind: streams, Network: "tcp", Addr: ":0"}}}},
-		{Type: msgHistory, History: &history{Upgrades: 1, Outcomes: new(control.Outcomes), Events: control.NewEvents(0)}},
+		{Type: msgHistory, History: []byte(`{"upgrades":1,"outcomes":{},"events":{}}`)},
 		{Type: msgReady, Unwanted: []key{{Kind: streams}}},
 		{Type: msgUpgrade, Trigger: &control.UpgradeRequest{ID: "x"}},
 		{Type: msgEvent, Event: &control.Event{Kind: "x"}},
@@ -55,7 +55,7 @@ func FuzzDecode(f *testing.F) {
 			_ = m.Event.Kind
 		}
 		var h history
-		h.merge(m.History)
+		h.add(m.History)
 	})
 }
 
@@ -146,10 +146,12 @@ func TestHistoryTravelsInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	sent := history{Crashes: []time.Time{time.Now().UTC()}, Upgrades: 3, Outcomes: new(control.Outcomes),
-		Events: control.NewEvents(0), LastCrash: &control.Crash{Error: strings.Repeat("x", link.MaxData)}} // too long to travel
-	sent.Outcomes.Finish(control.Outcome{ID: "a", Result: control.Ready})
-	sent.Events.Publish(control.Event{Kind: control.EventStart})
+	u := Plain()
+	u.outcomes.Finish(control.Outcome{ID: "a", Result: control.Ready})
+	u.events.Publish(control.Event{Kind: control.EventStart})
+	sent := u.remember()
+	sent.Crashes, sent.Upgrades = []time.Time{time.Now().UTC()}, 3
+	sent.LastCrash = &control.Crash{Error: strings.Repeat("x", link.MaxData)} // too long to travel
 	if err := sendHistory(ours, sent); err != nil {
 		t.Fatal(err)
 	}
@@ -160,12 +162,19 @@ func TestHistoryTravelsInParts(t *testing.T) {
 		if err != nil {
 			break
 		}
-		got.merge(m.History)
+		if err := got.add(m.History); err != nil {
+			t.Error(err)
+		}
 	}
-	if o, ok := got.Outcomes.Get("a"); !ok || o.Result != control.Ready {
+	next := Plain()
+	next.restore(got, &control.Outcome{ID: "b", Result: control.Ready}, []string{"c"})
+	if o, ok := next.outcomes.Get("a"); !ok || o.Result != control.Ready {
 		t.Error("the outcome was lost")
 	}
-	if len(got.Crashes) != 1 || got.Upgrades != 3 || got.Events.Last() != 1 || got.LastCrash != nil {
+	if o, ok := next.outcomes.Get("c"); !ok || o.Result != control.Ready {
+		t.Error("the new outcome was lost")
+	}
+	if len(got.Crashes) != 1 || got.Upgrades != 3 || next.events.Last() != 1 || got.LastCrash != nil {
 		t.Errorf("%+v", got)
 	}
 }

@@ -73,6 +73,9 @@ func (f *File) LockFile() *os.File {
 func (f *File) Prepare(pid int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.next != nil && f.next.pid == pid {
+		return
+	}
 	f.drop()
 	if pid > 0 && f.lock != nil {
 		f.next, _ = prepare(f.path, pid)

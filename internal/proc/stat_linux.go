@@ -77,6 +77,9 @@ func ticks(n int64) time.Duration { return time.Duration(n) * (time.Second / use
 // order, zombies included. It is a snapshot that takes a moment: one that is
 // born meanwhile may be missing.
 func Children(pid int) ([]int, error) {
+	if children, err := childrenOfTasks(pid); err == nil {
+		return children, nil
+	}
 	all, err := pids()
 	if err != nil {
 		return nil, err
@@ -85,6 +88,29 @@ func Children(pid int) ([]int, error) {
 	for _, p := range all {
 		if s, err := readStat(p); err == nil && s.ppid == pid {
 			children = append(children, p)
+		}
+	}
+	slices.Sort(children)
+	return children, nil
+}
+
+// childrenOfTasks is quick. It fails on a kernel without CONFIG_PROC_CHILDREN.
+func childrenOfTasks(pid int) ([]int, error) {
+	dir := fmt.Sprintf("/proc/%d/task/", pid)
+	if _, err := os.Stat(dir + strconv.Itoa(pid) + "/children"); err != nil {
+		return nil, err
+	}
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var children []int
+	for _, t := range tasks {
+		data, _ := os.ReadFile(dir + t.Name() + "/children") // the thread may have ended
+		for f := range bytes.FieldsSeq(data) {
+			if p, err := strconv.Atoi(string(f)); err == nil {
+				children = append(children, p)
+			}
 		}
 	}
 	slices.Sort(children)
