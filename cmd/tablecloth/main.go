@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,10 +36,13 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	addControlFlag(root)
 	root.AddCommand(
 		newRunCommand(),
+		newCheckCommand(),
+		newInitCommand(),
 		newUpgradeCommand(),
 		newRestartCommand(),
 		newStatusCommand(),

@@ -10,11 +10,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func init() {
-	signals["USR1"], signals["USR2"], signals["WINCH"] = syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH
-	signals["CONT"], signals["PIPE"], signals["TTIN"], signals["TTOU"] = syscall.SIGCONT, syscall.SIGPIPE, syscall.SIGTTIN, syscall.SIGTTOU
-}
-
 const detachedEnv = "TABLECLOTH_DETACHED"
 
 // detach runs the same command in a session of its own, and returns when it is

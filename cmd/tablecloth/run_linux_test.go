@@ -44,15 +44,17 @@ func keptProgram() {
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
-	go http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, os.Getpid(), strings.Join(os.Args[1:], " "))
-	}))
+	})}
+	go server.Serve(ln)
 	n, err := sd.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
 	if err != nil {
 		panic(err)
 	}
 	n.Ready()
 	<-term
+	server.Shutdown(context.Background()) // with what it has accepted
 }
 
 // TestRunDetached goes through the life of a kept program as an operator sees it.
