@@ -68,6 +68,7 @@ func newBed(t testing.TB) *bed {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b.conf = keeper.Config{Control: filepath.Join(dir, "control"), Services: []keeper.Service{{
 		Name: "test", Listen: []string{"web=127.0.0.1:0"}, MaxDeaths: -1, KillTimeout: 20 * time.Second,
+		RescueTimeout: 20 * time.Second, // a machine that is busy with other tests may need more than the default
 	}}}
 	t.Cleanup(b.end)
 	return b

@@ -32,6 +32,7 @@ type conn struct {
 	sock    socket
 	table   *Table
 	account Account     // nil: none
+	scatter scatter     // how the account wants it to be read
 	over    net.Conn    // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
 	pinned  bool        // no drain of HTTP/1 connections waits for it; guarded by table.mu
 	stay    atomic.Bool // this one never moves

@@ -21,6 +21,10 @@ type Account interface {
 	// Unknown: it has answered one, and some bytes of the next were read, but
 	// nobody can tell how many.
 	Unknown(written int64)
+	// First is memory which outlives this process: the first bytes of the next
+	// read should go there at once, in the same system call. nil: it doesn't
+	// matter where they go.
+	First() []byte
 	// Read: b was read.
 	Read(b []byte)
 	// Active: the head of a request has been read; its handler is about to run.

@@ -37,7 +37,13 @@ func (c *conn) readBody(p []byte) (int, error) {
 	if len(c.head.prefix) > 0 {
 		return c.head.deliver(c, p), nil
 	}
-	n, err := c.sock.Read(p)
+	var n int
+	var err error
+	if len(p) == 1 { // net/http listens for what comes behind the request
+		n, err = c.receive(p)
+	} else {
+		n, err = c.sock.Read(p)
+	}
 	c.head.count(c, p[:n])
 	return n, err
 }
@@ -60,7 +66,7 @@ func (c *conn) readHead(p []byte) (int, error) {
 		if err := c.obey(); err != nil {
 			return 0, err
 		}
-		n, err := c.sock.Read(p)
+		n, err := c.receive(p)
 		if n > 0 {
 			h.count(c, p[:n])
 			if c.idling {
@@ -77,6 +83,16 @@ func (c *conn) readHead(p []byte) (int, error) {
 		}
 		return n, err
 	}
+}
+
+// receive reads from the socket what may be the beginning of a request.
+func (c *conn) receive(p []byte) (int, error) {
+	if c.account != nil && len(p) > 0 {
+		if first := c.account.First(); first != nil {
+			return c.scatter.read(c.sock, first, p)
+		}
+	}
+	return c.sock.Read(p)
 }
 
 // readUnder reads for what lies between net/http and the connection.

@@ -3,7 +3,7 @@ package vault
 import "bytes"
 
 // Account keeps the line of one HTTP/1 connection from what passes through it.
-// Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
+// First, Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
 // goroutine at a time; Write and Copied may be called beside Read.
 type Account struct {
 	table *Table
@@ -157,6 +157,15 @@ func (a *Account) readBehind(b []byte) {
 			a.table.RequestEnd(a.fd, a.end())
 		}
 	}
+}
+
+// First is where the first bytes of the next read should go at once; nil: it
+// doesn't matter. See [Table.First].
+func (a *Account) First() []byte {
+	if a.over || !a.active && (a.phase != readingHead || a.read != a.begin) {
+		return nil
+	}
+	return a.table.First(a.fd)
 }
 
 func (a *Account) keepTail(b []byte) {

@@ -136,6 +136,52 @@ func TestLineEndsAreNoRequest(t *testing.T) {
 	}
 }
 
+// TestLineEndsOfWhichNobodyTookNote: the worker is killed between a read and what
+// it would have done next.
+func TestLineEndsOfWhichNobodyTookNote(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
+	k := newTalk(t)
+	k.a.Boundary(0, 0)
+	k.readSilently("\r", Idle)
+	k.readSilently("\n", Idle)
+	k.readSilently("P", Answer503)
+	k.read(post[1:], true)
+	k.a.Active()
+	k.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	k.want(Done, 0)
+	k.readSilently("\r", Done) // while the handler's answer is on its way
+	k.a.Boundary(k.rx-1, k.tx)
+	k.want(Idle, 0)
+	k.readSilently("\n", Idle)
+	k.readSilently("\r\nPO", Answer503)
+	if k.a.First() != nil {
+		t.Error("not only the first bytes")
+	}
+	k.read(post[2:], true)
+	k.a.Active()
+	k.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	k.readSilently("P", Answer503) // the next one
+}
+
+// readSilently tells the account of s after the verdict.
+func (k *talk) readSilently(s string, v Verdict) {
+	k.t.Helper()
+	_, err := k.peer.Write([]byte(s))
+	must(k.t, err)
+	b := make([]byte, len(s))
+	_, err = k.ours.Read(b)
+	must(k.t, err)
+	first := k.a.First()
+	if first == nil {
+		k.t.Fatal("the account doesn't want them")
+	}
+	copy(first, b)
+	k.want(v, 0)
+	k.a.Read(b)
+	k.rx += int64(len(s))
+	k.want(v, 0)
+}
+
 func TestAccountAcrossBoundaries(t *testing.T) {
 	const get = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
 	k := newTalk(t)

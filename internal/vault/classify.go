@@ -1,6 +1,9 @@
 package vault
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // Counters is what the kernel knows of a TCP socket that nobody uses any more.
 type Counters struct {
@@ -69,7 +72,7 @@ func Classify(l Line, c Counters) Judgment {
 		return Judgment{Verdict: Ended}
 	case l.State == Free:
 		return unmarked(c)
-	case c.Consumed == l.BRX && c.Written == l.BTX:
+	case c.Written == l.BTX && (c.Consumed == l.BRX || !l.Running && l.onlyLineEnds(l.BRX, c.Consumed)):
 		return between(c, Idle)
 	case l.End != 0 && c.Written == l.End:
 		return answered(l, c)
@@ -94,11 +97,20 @@ func between(c Counters, v Verdict) Judgment {
 	return Judgment{Verdict: v}
 }
 
+// onlyLineEnds reports whether the worker had read nothing but those behind a
+// boundary, and died before it took note: they are no part of a request.
+func (l *Line) onlyLineEnds(boundary, consumed uint64) bool {
+	n := consumed - boundary
+	return 0 < n && n <= maxFirst && len(bytes.TrimLeft(l.First[:n], lineEnds)) == 0
+}
+
 // answered judges a connection whose response is complete.
 func answered(l Line, c Counters) Judgment {
 	switch {
 	case l.Last || l.ReqEnd == 0:
 		return Judgment{Verdict: Ended}
+	case l.onlyLineEnds(l.ReqEnd, c.Consumed):
+		return between(c, Done)
 	case c.Consumed > l.ReqEnd:
 		// Of the next request, which no handler got. The line's Kind is
 		// that of the answered one.

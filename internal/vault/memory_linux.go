@@ -128,5 +128,6 @@ func parseLine(b []byte, fd int) Line {
 		ReqEnd:  u64(b[32:]),
 		Alt:     u64(b[40:]),
 		Server:  u32(b[48:]),
+		First:   [maxFirst]byte(b[52:]),
 	}
 }

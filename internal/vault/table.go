@@ -45,8 +45,12 @@ type line struct {
 	reqEnd uint64 // consumed when the current request is complete; 0: unknown
 	alt    uint64 // written after an interim response (1xx); stale when below btx
 	server uint32
-	_      [12]byte
+	first  uint32 // maxFirst bytes behind the boundary, where the kernel has put them; see First
+	_      [8]byte
 }
+
+// maxFirst is more than the line ends that come behind a body.
+const maxFirst = 4
 
 // Line is a copy of a descriptor's line, as a keeper reads it.
 type Line struct {
@@ -59,6 +63,7 @@ type Line struct {
 	// Counts of bytes since the connection was accepted; see the line's
 	// fields in the package's source.
 	BRX, BTX, End, ReqEnd, Alt uint64
+	First                      [maxFirst]byte
 }
 
 // Table is the worker's side: one line for every descriptor, written by whoever
@@ -100,7 +105,7 @@ func (t *Table) Adopted(fd int, server uint32, rx, tx uint64) {
 	}
 	l.brx, l.btx = rx, tx
 	l.end, l.reqEnd, l.alt = 0, 0, 0
-	l.act, l.server = 0, server
+	l.act, l.server, l.first = 0, server, 0
 	atomic.StoreUint32(&l.state, uint32(HTTP1)) // last: the others mean nothing before
 }
 
@@ -115,6 +120,7 @@ func (t *Table) Boundary(fd int, rx, tx uint64) {
 	// As long as end stands, it decides. Where it was unknown, the old btx
 	// reads as a response of unknown length; the new one must not appear
 	// while the handler still seems to run.
+	l.first = 0
 	l.brx, l.act = rx, 0
 	atomic.StoreUint64(&l.btx, tx)
 	zero(&l.end)
@@ -132,6 +138,17 @@ func zero(v *uint64) {
 // of the next one have been consumed, but not how many.
 func (t *Table) Unknown(fd int, tx uint64) { t.Boundary(fd, unknown, tx) }
 
+// First is where the first bytes that are read behind a request should go at once,
+// by the same read(2): a process that is killed right after it can't tell any more
+// what they were. nil: there is no such place.
+func (t *Table) First(fd int) []byte {
+	l := t.line(fd)
+	if l == nil {
+		return nil
+	}
+	return (*[maxFirst]byte)(unsafe.Pointer(&l.first))[:]
+}
+
 // Begun says what is known of a request whose first bytes were read; see
 // [RequestKind].
 func (t *Table) Begun(fd int, k Kind) {
@@ -144,7 +161,7 @@ func (t *Table) Begun(fd int, k Kind) {
 // see [ParseRequest]. 0 means that its end is not known yet.
 func (t *Table) Active(fd int, reqEnd uint64, k Kind) {
 	if l := t.line(fd); l != nil {
-		l.reqEnd = reqEnd
+		l.reqEnd, l.first = reqEnd, 0
 		atomic.StoreUint32(&l.act, uint32(k)|actRunning)
 	}
 }
