@@ -31,13 +31,13 @@ func (x *request) answerNow() {
 	}
 	x.answered = true
 	p := x.conn.h.s.errorPage(x.sketch())
-	if x.cancel == nil && x.conn.nc != nil {
+	if !x.http2 {
 		x.answerPast(p)
 		return
 	}
 	x.writePage(p, true)
 	http.NewResponseController(x.w).Flush()
-	x.cancel()
+	x.rare.cancel()
 }
 
 func (x *request) writePage(p *page, closing bool) {
@@ -66,8 +66,8 @@ func (x *request) answerPast(p *page) {
 	res := http.Response{
 		StatusCode:    http.StatusInternalServerError,
 		ProtoMajor:    1,
-		ProtoMinor:    x.r.ProtoMinor,
-		Request:       &http.Request{Method: x.r.Method},
+		ProtoMinor:    int(x.minor),
+		Request:       &http.Request{Method: x.told.Method},
 		Header:        p.header,
 		Body:          io.NopCloser(&p.body),
 		ContentLength: int64(p.body.Len()),
@@ -78,7 +78,7 @@ func (x *request) answerPast(p *page) {
 	if c, ok := x.conn.nc.(interface{ CloseWrite() error }); ok {
 		c.CloseWrite()
 	}
-	x.taken = time.After(lingering)
+	x.extras().taken = time.After(lingering)
 	// net/http cancels the request's context when a read deadline passes.
 	x.conn.nc.SetReadDeadline(time.Now().Add(lingering))
 }

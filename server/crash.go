@@ -11,11 +11,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
-// Keys of context values.
-type (
-	serverKey  struct{} // *Server
-	requestKey struct{} // *request
-)
+type serverKey struct{} // *Server, in contexts
 
 // withServer is a context that leads to its server.
 type withServer struct {
@@ -50,11 +46,12 @@ func Draining(ctx context.Context) <-chan struct{} {
 //
 // The request's ServeHTTP returns to net/http only when f has: work that is to
 // outlive the request must be given another ctx, which belongs to none
-// (context.Background, or that of Conns); then a panic is a crash all the same.
+// (context.WithoutCancel, context.Background, or that of Conns); then a panic is a
+// crash all the same.
 // http.ErrAbortHandler cuts the request and is no crash. Where no Server runs
 // in this process, Go is a plain go statement.
 func Go(ctx context.Context, f func()) {
-	x, _ := ctx.Value(requestKey{}).(*request)
+	x := requestOf(ctx)
 	s, _ := ctx.Value(serverKey{}).(*Server)
 	if s == nil {
 		s = running.last()

@@ -158,20 +158,26 @@ func (h *httpRunner) trackUser(c net.Conn, s http.ConnState) {
 
 // ServeHTTP is the outermost handler.
 func (h *httpRunner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &request{Context: r.Context(), w: w, r: r}
-	x.conn = h.connectionOf(x.Context)
-	x.conn.live.Note(r)
-	if r.ProtoMajor == 2 {
-		h.table.requests.Add(1)
-		x.Context, x.cancel = context.WithCancel(x.Context)
+	x := &request{
+		conn: h.connectionOf(r.Context()), w: w, r: r, ctx: r.Context(),
+		told: live.Request{Method: r.Method, URI: r.RequestURI}, host: r.Host,
+		http2: r.ProtoMajor == 2, minor: byte(r.ProtoMinor),
 	}
-	copied := r.WithContext(x)
-	defer h.end(x, copied)
-	h.handler.ServeHTTP(x.writer(), copied)
+	defer h.end(x)
+	if x.http2 || h.s.goes.Load() {
+		r = x.own()
+	}
+	if x.http2 {
+		h.table.requests.Add(1)
+	} else {
+		x.conn.live.Note(&x.told)
+		x.conn.now.Store(x)
+	}
+	h.handler.ServeHTTP(x.writer(), r)
 }
 
 // end is deferred by ServeHTTP, so that it sees a panic.
-func (h *httpRunner) end(x *request, copied *http.Request) {
+func (h *httpRunner) end(x *request) {
 	v := recover()
 	switch {
 	case v == http.ErrAbortHandler:
@@ -179,22 +185,22 @@ func (h *httpRunner) end(x *request, copied *http.Request) {
 	case v != nil:
 		stack := debug.Stack()
 		x.spoil()
-		h.s.handlerPanic(snapshot(x, copied), v, stack)
+		h.s.handlerPanic(snapshot(x), v, stack)
 	}
 	abort := x.finish()
-	if x.cancel != nil {
-		x.cancel()
+	x.conn.now.Store(nil)
+	if x.found {
+		x.disown()
 	}
-	x.r.MultipartForm = copied.MultipartForm // net/http removes its files
 	if abort {
 		panic(http.ErrAbortHandler)
 	}
 }
 
 // snapshot is a request that has left its handler, for hooks.
-func snapshot(x *request, r *http.Request) *http.Request {
+func snapshot(x *request) *http.Request {
 	s := x.sketch()
-	s.Header = r.Header.Clone()
+	s.Header = x.r.Header.Clone()
 	return s
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/live"
 )
 
 // patience is how long the answer to a crash waits for the handler. One that
@@ -37,40 +39,74 @@ const (
 	spoiled               // the application's answer is not wanted any more
 )
 
-// request is one request on its way through the application. It is also the
-// context of that request, so that Go and Draining find it: that saves an
-// allocation. It is never used for another request: contexts may be kept.
+// request is one request on its way through the application. It is never used for
+// another request: what leads to it may be kept.
 //
 // The answer to a crash may be written while the handler still runs, and changes
 // its header map. HTTP/1 can answer past net/http, and so past that map; on HTTP/2
 // the application has a map of its own.
 type request struct {
-	context.Context // of net/http's request
-	conn            *connection
-	w               http.ResponseWriter
-	r               *http.Request      // net/http's; the application has a copy
-	cancel          context.CancelFunc // of HTTP/2, else nil
-	header          http.Header        // the application's on HTTP/2; nil until it asks
-	stage           atomic.Uint32
+	conn  *connection
+	w     http.ResponseWriter
+	r     *http.Request // net/http's. The application may have it, and change it
+	ctx   context.Context
+	told  live.Request // what r said at first
+	host  string
+	minor byte // of HTTP/1's version
+	http2 bool
+	found bool // by a context of its own
+	stage atomic.Uint32
 
 	mu       sync.Mutex // guards changes of stage, and what follows
 	answered bool       // the 500 has been written
 	aborted  bool       // to be cut at the end
 	ended    bool       // no goroutine can join any more
 	joined   int32      // goroutines of Go
-	alone    chan struct{}
-	taken    <-chan time.Time // the client has had its time to take the answer
+	rare     *rare      // nil: nothing of it
 }
 
-// Value finds the request, and its server, from its context.
-func (x *request) Value(key any) any {
-	switch key {
-	case requestKey{}:
-		return x
-	case serverKey{}:
-		return x.conn.h.s
+// rare is what most requests don't need.
+type rare struct {
+	copied *http.Request      // the application's, if the request has a context of its own
+	cancel context.CancelFunc // of HTTP/2
+	header http.Header        // the application's on HTTP/2; nil until it asks
+	alone  chan struct{}      // somebody waits for the goroutines of Go
+	taken  <-chan time.Time   // the client has had its time to take the answer
+}
+
+func (x *request) extras() *rare {
+	if x.rare == nil {
+		x.rare = new(rare)
 	}
-	return x.Context.Value(key)
+	return x.rare
+}
+
+// own gives the request a context of its own, and returns the application's copy.
+func (x *request) own() *http.Request {
+	x.found = true
+	m := x.extras()
+	if x.http2 {
+		x.ctx, m.cancel = context.WithCancel(x.ctx)
+	}
+	x.ctx = &requestContext{x.ctx, x}
+	m.copied = x.r.WithContext(x.ctx)
+	return m.copied
+}
+
+// disown undoes it.
+func (x *request) disown() {
+	if x.rare.cancel != nil {
+		x.rare.cancel()
+	}
+	x.r.MultipartForm = x.rare.copied.MultipartForm // net/http removes its files
+}
+
+// ownHeader is the application's if it isn't net/http's.
+func (x *request) ownHeader() http.Header {
+	if x.http2 {
+		return x.rare.header
+	}
+	return nil
 }
 
 // join counts a goroutine which the request's end is to wait for; false: too
@@ -93,9 +129,9 @@ func (x *request) leave() {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.joined--; x.joined == 0 && x.alone != nil {
-		close(x.alone)
-		x.alone = nil
+	if x.joined--; x.joined == 0 && x.rare != nil && x.rare.alone != nil {
+		close(x.rare.alone)
+		x.rare.alone = nil
 	}
 }
 
@@ -103,11 +139,11 @@ func (x *request) leave() {
 // reports whether the connection, or HTTP/2 stream, is to be cut.
 func (x *request) finish() (abort bool) {
 	abort = x.complete()
-	if x.taken == nil {
+	if x.rare == nil || x.rare.taken == nil {
 		return abort
 	}
 	// What net/http has not read would turn the answer into a reset on its way.
-	<-x.taken
+	<-x.rare.taken
 	return true // net/http must not answer as well
 }
 
@@ -120,7 +156,7 @@ func (x *request) complete() (abort bool) {
 	x.ended = true
 	switch stage(x.stage.Load()) {
 	case fresh: // net/http answers with an empty 200
-		if len(x.header) > 0 || x.mustClose() {
+		if len(x.ownHeader()) > 0 || x.mustClose() {
 			x.passHeader(http.StatusOK)
 		}
 	case sent:
@@ -161,10 +197,11 @@ func (x *request) waitAlone(d time.Duration) {
 	if x.joined == 0 {
 		return
 	}
-	if x.alone == nil {
-		x.alone = make(chan struct{})
+	m := x.extras()
+	if m.alone == nil {
+		m.alone = make(chan struct{})
 	}
-	alone := x.alone
+	alone := m.alone
 	x.mu.Unlock()
 	defer x.mu.Lock()
 	var over <-chan time.Time
@@ -181,13 +218,14 @@ func (x *request) waitAlone(d time.Duration) {
 // last are informational.
 func (x *request) passHeader(status int) {
 	closing := status >= 200 && x.mustClose()
-	if x.header == nil && !closing {
+	own := x.ownHeader()
+	if own == nil && !closing {
 		return
 	}
 	to := x.w.Header()
-	if x.header != nil {
+	if own != nil {
 		clear(to)
-		maps.Copy(to, x.header)
+		maps.Copy(to, own)
 	}
 	if closing {
 		to["Connection"] = []string{"close"}
@@ -203,19 +241,20 @@ func (x *request) mustClose() bool {
 
 // passTrailers is for HTTP/2.
 func (x *request) passTrailers() {
-	if x.header == nil {
+	own := x.ownHeader()
+	if own == nil {
 		return
 	}
 	to := x.w.Header()
-	for k, v := range x.header {
+	for k, v := range own {
 		if strings.HasPrefix(k, http.TrailerPrefix) {
 			to[k] = v
 		}
 	}
-	for _, list := range x.header["Trailer"] {
+	for _, list := range own["Trailer"] {
 		for k := range strings.SplitSeq(list, ",") {
 			k = http.CanonicalHeaderKey(strings.TrimSpace(k))
-			if v, ok := x.header[k]; ok {
+			if v, ok := own[k]; ok {
 				to[k] = v
 			}
 		}
@@ -254,14 +293,20 @@ func (x *request) abort() {
 // sketch is what hooks and error pages may know of the request while its
 // handler runs: only what the handler can't change.
 func (x *request) sketch() *http.Request {
-	u, err := url.ParseRequestURI(x.r.RequestURI)
+	u, err := url.ParseRequestURI(x.told.URI)
 	if err != nil {
 		u = new(url.URL)
 	}
 	r := &http.Request{
-		Method: x.r.Method, URL: u, RequestURI: x.r.RequestURI, Host: x.r.Host,
-		Proto: x.r.Proto, ProtoMajor: x.r.ProtoMajor, ProtoMinor: x.r.ProtoMinor,
-		Header: make(http.Header), RemoteAddr: x.r.RemoteAddr, Body: http.NoBody,
+		Method: x.told.Method, URL: u, RequestURI: x.told.URI, Host: x.host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: int(x.minor),
+		Header: make(http.Header), RemoteAddr: x.conn.peer(), Body: http.NoBody,
 	}
-	return r.WithContext(context.WithoutCancel(x))
+	switch {
+	case x.http2:
+		r.Proto, r.ProtoMajor = "HTTP/2.0", 2
+	case x.minor == 0:
+		r.Proto = "HTTP/1.0"
+	}
+	return r.WithContext(context.WithoutCancel(x.ctx))
 }

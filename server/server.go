@@ -37,6 +37,7 @@ type Server struct {
 	intake   intake
 	draining atomic.Bool // read once per response
 	moving   atomic.Bool // a drain's connections have a place to go to
+	goes     atomic.Bool // Go was called for a request, see requestOf
 	epoch    atomic.Pointer[epoch]
 
 	panics  atomic.Int64

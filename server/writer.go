@@ -20,7 +20,7 @@ type (
 )
 
 func (x *request) writer() http.ResponseWriter {
-	if x.r.ProtoMajor == 2 {
+	if x.http2 {
 		return writer2{writer{x}}
 	}
 	return writer1{writer{x}}
@@ -29,10 +29,10 @@ func (x *request) writer() http.ResponseWriter {
 func (w writer1) Header() http.Header { return w.x.w.Header() }
 
 func (w writer2) Header() http.Header {
-	if w.x.header == nil {
-		w.x.header = make(http.Header)
+	if w.x.rare.header == nil {
+		w.x.rare.header = make(http.Header)
 	}
-	return w.x.header
+	return w.x.rare.header
 }
 
 // WriteHeader passes a second status on as well, for net/http complains of it.

@@ -125,7 +125,7 @@ func TestReadFromReachesNetHTTP(t *testing.T) {
 		}
 	}
 	rec := &readerFrom{}
-	x := &request{Context: t.Context(), conn: &connection{h: &httpRunner{s: r.Server}}, w: rec, r: &http.Request{ProtoMajor: 1}}
+	x := &request{conn: &connection{h: &httpRunner{s: r.Server}}, w: rec, r: &http.Request{ProtoMajor: 1}}
 	if n, err := io.Copy(x.writer(), struct{ io.Reader }{strings.NewReader("abc")}); n != 3 || err != nil || !rec.used {
 		t.Errorf("%d %v; ReadFrom used: %v", n, err, rec.used)
 	}

@@ -3,7 +3,6 @@ package live
 import (
 	"crypto/tls"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,7 +44,7 @@ type conn struct {
 	state    atomic.Uint32 // phase
 	since    atomic.Int64  // of the phase
 	requests atomic.Int64
-	request  atomic.Pointer[http.Request]
+	request  atomic.Pointer[Request]
 	written  atomic.Int64
 
 	mu       sync.Mutex
@@ -303,8 +302,7 @@ func (c *conn) describe() control.Conn {
 		d.State = "tls"
 	}
 	if r := c.request.Load(); r != nil {
-		// Not its URL, which handlers change at will.
-		path, _, _ := strings.Cut(r.RequestURI, "?")
+		path, _, _ := strings.Cut(r.URI, "?")
 		d.Request = r.Method + " " + path
 	}
 	return d

@@ -200,9 +200,12 @@ func (h Handle) MayMove() bool {
 	return d.plan(h.c) != finish
 }
 
-// Note remembers which request is being served, for Holdouts. It costs one store.
-// r should be net/http's own: Method and RequestURI are read by others later.
-func (h Handle) Note(r *http.Request) {
+// Request is what Holdouts tell of one.
+type Request struct{ Method, URI string }
+
+// Note remembers which request is being served. It costs one store. r must not
+// change any more.
+func (h Handle) Note(r *Request) {
 	if h.c != nil {
 		h.c.request.Store(r)
 	}
