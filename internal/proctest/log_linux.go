@@ -1,6 +1,7 @@
 package proctest
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -19,81 +19,83 @@ const Logs = "TABLECLOTH_TEST_LOGS"
 // standard output and error. The zero value is ready, and for any number of
 // processes.
 //
-// What a process has written before anything else became known of it (its end,
-// an answer) is in the log by then.
+// It is a file: nobody who writes to it ever waits for the test. What a process
+// has written before anything else became known of it (its end, an answer) is in
+// the log by then.
 type Log struct {
 	news  bell
 	mu    sync.Mutex
-	text  []byte
-	read  int // what Next has passed
-	pipes []*pipe
+	file  *os.File // nil: not begun, or closed
+	watch int
+	from  int64  // of file: what hasn't been read
+	text  []byte // what has
+	read  int    // what Next has passed
 }
 
-// pipe that processes write to.
-type pipe struct {
-	end  syscall.RawConn
-	gone chan struct{} // closed: nobody has it open
-}
-
-// Start starts a command with its output captured. The returned channel is closed
-// when no process has the output open any more, no descendant either.
-func (l *Log) Start(t testing.TB, cmd *exec.Cmd) (gone <-chan struct{}) {
+// Start starts a command with its output captured.
+func (l *Log) Start(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
+	if err := l.open(); err != nil {
+		t.Fatal(err)
+	}
 	// No buffer: Wait would wait for all generations.
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Stdout, cmd.Stderr = l.file, l.file
 	if err := cmd.Start(); err != nil {
-		r.Close()
 		t.Fatal(err)
 	}
-	end, err := r.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &pipe{end: end, gone: make(chan struct{})}
-	l.mu.Lock()
-	l.pipes = append(l.pipes, p)
-	l.mu.Unlock()
-	go func() {
-		p.end.Read(func(fd uintptr) bool { return l.drain(int(fd)) })
-		r.Close()
-		close(p.gone)
-	}()
-	return p.gone
 }
 
-// drain takes what is in a pipe; over: nobody will write to it any more.
-func (l *Log) drain(fd int) (over bool) {
+func (l *Log) open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer l.news.ring()
-	var buf [16 << 10]byte
-	for {
-		n, err := syscall.Read(fd, buf[:])
-		switch {
-		case n > 0:
-			l.text = append(l.text, buf[:n]...)
-		case err == syscall.EINTR:
-		default:
-			return err != syscall.EAGAIN
-		}
+	if l.file != nil {
+		return nil
 	}
+	path := filepath.Join(os.TempDir(), "log-"+rand.Text())
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(path) // so that nothing of it is left, whatever happens
+	if l.watch, err = watchFile(path, &l.news); err != nil {
+		f.Close()
+		return err
+	}
+	l.file, l.from = f, 0
+	return nil
+}
+
+// Close ends the log. What is in it can still be read.
+func (l *Log) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.fill()
+		unwatchFile(l.watch)
+		l.file.Close()
+		l.file = nil
+	}
+}
+
+// fill reads what is new.
+func (l *Log) fill() {
+	if l.file == nil {
+		return
+	}
+	info, err := l.file.Stat()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, info.Size()-l.from)
+	n, _ := l.file.ReadAt(buf, l.from)
+	l.text, l.from = append(l.text, buf[:n]...), l.from+int64(n)
 }
 
 // Text returns all that has been written so far.
 func (l *Log) Text() string {
 	l.mu.Lock()
-	pipes := l.pipes
-	l.mu.Unlock()
-	for _, p := range pipes {
-		p.end.Control(func(fd uintptr) { l.drain(int(fd)) }) // an error: it is over
-	}
-	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.fill()
 	return string(l.text)
 }
 
@@ -139,9 +141,10 @@ func (l *Log) Count(pattern string) (n int) {
 // Raced reports whether the race detector has found something.
 func (l *Log) Raced() bool { return strings.Contains(l.Text(), "WARNING: DATA RACE") }
 
-// Report is for the end of a test: if it has failed it shows the end of the log,
-// and puts all of it where $TABLECLOTH_TEST_LOGS says.
+// Report is for the end of a test, and of the log: if the test has failed it shows
+// the last lines, and puts all of them where $TABLECLOTH_TEST_LOGS says.
 func (l *Log) Report(t testing.TB) {
+	l.Close()
 	if !t.Failed() {
 		return
 	}
@@ -149,9 +152,13 @@ func (l *Log) Report(t testing.TB) {
 	if dir := os.Getenv(Logs); dir != "" {
 		os.WriteFile(filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")), []byte(text), 0o644)
 	}
-	const most = 16 << 10
-	if len(text) > most {
-		text = "…" + text[len(text)-most:]
+	const most, long = 150, 300
+	lines := strings.Split(text, "\n")
+	lines = lines[max(0, len(lines)-most):]
+	for i, l := range lines {
+		if len(l) > long {
+			lines[i] = l[:long] + "…"
+		}
 	}
-	t.Logf("log:\n%s", text)
+	t.Logf("log:\n%s", strings.Join(lines, "\n"))
 }

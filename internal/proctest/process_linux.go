@@ -29,6 +29,23 @@ func Waited(cmd *exec.Cmd) <-chan struct{} {
 	return c
 }
 
+// End tells a command to end, and fails the test if it doesn't, or if a process
+// with its tag is left then.
+func End(t testing.TB, cmd *exec.Cmd, waited <-chan struct{}, tag string) {
+	t.Helper()
+	cmd.Process.Signal(syscall.SIGTERM)
+	late := time.NewTimer(Patience(t))
+	defer late.Stop()
+	select {
+	case <-waited:
+	case <-late.C:
+		t.Errorf("%s doesn't end", cmd.Path)
+		cmd.Process.Kill()
+		<-waited
+	}
+	NoneLeft(t, tag)
+}
+
 // Wait waits for the end of a process that is, or was, a descendant. If it is the
 // test's to be waited for (see Adopt) that is done, and ours says so; otherwise
 // its parent has done so. What package os waits for is not for it.
