@@ -3,7 +3,6 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -23,16 +22,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// soak is what TABLECLOTH_SOAK=1 makes of a count.
-func soak(short, long int) int {
-	if os.Getenv("TABLECLOTH_SOAK") != "" {
-		return long
-	}
-	return short
-}
+func soak(few, full int) int { return testenv.Count(few, full) }
 
 // bed is a keeper in a process of its own.
 type bed struct {
@@ -42,27 +37,21 @@ type bed struct {
 	tag    string // in the environment of all its processes
 	conf   Config
 	client *control.Client
-	waited chan struct{}
-	state  *os.ProcessState
+	waited <-chan struct{} // closed: cmd.ProcessState is there
+	output proctest.Log
 	addr   string
 	passed []*os.File // from descriptor 3 on, as by a service manager
 }
 
-func self(t testing.TB) string {
-	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
+func self(t testing.TB) string { t.Helper(); return proctest.Self(t) }
 
-// program is this test binary in a role.
+// role is this test binary in a role.
 func role(t testing.TB, args ...string) []string { return append([]string{self(t)}, args...) }
 
 // keep starts a keeper of one service, and waits until its control socket answers.
 func keep(t *testing.T, s Service, change ...func(*bed)) *bed {
 	t.Helper()
-	b := &bed{t: t, dir: t.TempDir(), tag: "TEST_TAG=" + rand.Text(), waited: make(chan struct{})}
+	b := &bed{t: t, dir: t.TempDir(), tag: "TEST_TAG=" + rand.Text()}
 	if s.Name == "" {
 		s.Name = "test"
 	}
@@ -81,40 +70,22 @@ func (b *bed) start(env ...string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer log.Close()
 	b.cmd = exec.Command(self(b.t), "as-keeper", string(text))
 	if b.passed != nil { // LISTEN_PID is a shell's that becomes the keeper
 		b.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self(b.t), "as-keeper", string(text))
 		b.cmd.ExtraFiles = b.passed
 	}
 	b.cmd.Env = append(append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0"), env...)
-	b.cmd.Stdout, b.cmd.Stderr = log, log
-	if err := b.cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	b.waited = make(chan struct{})
-	cmd, waited := b.cmd, b.waited
-	go func() {
-		cmd.Wait()
-		b.state = cmd.ProcessState
-		close(waited)
-	}()
-	for {
-		c, err := control.Dial(b.conf.Control)
-		if err == nil {
-			b.client = c
-			return
-		}
-		select {
-		case <-b.waited: // some tests want that
-			return
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+	b.run()
+}
+
+// run starts the command, and returns when its control socket answers, or it has
+// ended: some tests want that.
+func (b *bed) run() {
+	b.t.Helper()
+	b.output.Start(b.t, b.cmd)
+	b.waited = proctest.Waited(b.cmd)
+	b.client = proctest.DialWhenThere(b.conf.Control, b.waited)
 }
 
 // end stops the keeper, and requires that nothing of it is left.
@@ -122,83 +93,36 @@ func (b *bed) end() {
 	if b.cmd == nil {
 		return
 	}
-	b.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-b.waited:
-	case <-time.After(20 * time.Second):
-		b.t.Error("the keeper doesn't end")
-		b.cmd.Process.Kill()
-		<-b.waited
-	}
+	proctest.End(b.t, b.cmd, b.waited, b.tag)
 	b.cmd = nil
-	deadline := time.Now().Add(5 * time.Second)
-	for left := b.processes(); len(left) > 0; left = b.processes() {
-		if time.Now().After(deadline) {
-			b.t.Errorf("processes are left: %v", left)
-			for _, pid := range left {
-				syscall.Kill(pid, syscall.SIGKILL)
-			}
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
+	if b.output.Raced() {
+		b.t.Error("a data race")
 	}
-	if b.t.Failed() {
-		b.t.Logf("log:\n%s", tailOf(b.log(), 6000))
-	}
+	b.output.Report(b.t)
 }
 
-func tailOf(s string, n int) string {
-	if len(s) > n {
-		return "…" + s[len(s)-n:]
-	}
-	return s
-}
+func (b *bed) log() string { return b.output.Text() }
 
-func (b *bed) log() string {
-	data, _ := os.ReadFile(filepath.Join(b.dir, "log"))
-	return string(data)
+// logged waits until a text is in the log n times.
+func (b *bed) logged(text string, n int) {
+	b.t.Helper()
+	b.output.Has(b.t, text, n)
 }
 
 // processes are all that descend from this bed's keepers.
-func (b *bed) processes() []int {
-	var all []int
-	for _, pid := range everyone() {
-		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if bytes.Contains(env, []byte(b.tag)) {
-			all = append(all, pid)
-		}
-	}
-	return all
-}
+func (b *bed) processes() []int { return proctest.Tagged(b.tag) }
 
-func (b *bed) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	b.t.Cleanup(cancel)
-	return ctx
-}
+func (b *bed) ctx() context.Context { return proctest.Context(b.t) }
 
 func (b *bed) status() control.Service {
 	b.t.Helper()
-	st, err := b.client.Status(b.ctx())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return st.Services[0]
+	return proctest.Status(b.t, b.client)
 }
 
 // await waits for an event of that kind after number seq, and returns it.
 func (b *bed) await(kind string, seq uint64) control.Event {
 	b.t.Helper()
-	for e, err := range b.client.Follow(b.ctx(), seq) {
-		if err != nil {
-			b.t.Fatalf("waiting for %q: %v", kind, err)
-		}
-		if e.Kind == kind {
-			return e
-		}
-	}
-	b.t.Fatalf("no event %q", kind)
-	return control.Event{}
+	return proctest.Event(b.t, b.client, kind, seq)
 }
 
 // serving waits until the first generation serves, and returns the address.
@@ -213,11 +137,7 @@ func (b *bed) serving() string {
 
 func (b *bed) upgrade(r control.UpgradeRequest) control.Outcome {
 	b.t.Helper()
-	o, err := b.client.Upgrade(b.ctx(), r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return o
+	return proctest.Upgrade(b.t, b.client, r)
 }
 
 // worker is the PID of the serving one.
@@ -302,39 +222,27 @@ func (l *load) String() string {
 }
 
 // awaitAnswer waits until somebody else than was answers.
-func awaitAnswer(t *testing.T, addr string, was string) string {
+func awaitAnswer(t *testing.T, addr string, was string) (pid string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		if body, err := ask(addr); err == nil {
-			if pid, _, _ := strings.Cut(body, " "); strings.TrimSpace(pid) != was {
-				return strings.TrimSpace(pid)
-			}
-		}
-	}
-	t.Fatalf("nobody else than %s answers", was)
-	return ""
+	proctest.Poll(t, "an answer of somebody else than "+was, func() bool {
+		body, err := ask(addr)
+		pid, _, _ = strings.Cut(body, " ")
+		pid = strings.TrimSpace(pid)
+		return err == nil && pid != was
+	})
+	return pid
 }
 
 // copyOf makes a program of its own that a test can replace.
 func copyOf(t *testing.T, to string) {
 	t.Helper()
-	data, err := os.ReadFile(self(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	install(t, to, data)
+	proctest.Copy(t, to, self(t))
 }
 
-// install puts a program into place as one should: beside it, then renamed.
+// install puts a program into place.
 func install(t *testing.T, path string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(path+".new", data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	proctest.Install(t, path, data, 0o755)
 }
 
 func atoi(t *testing.T, s string) int {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -174,11 +175,9 @@ func TestWhoOnceSaidReadyMustSayItAgain(t *testing.T) {
 	s.ReadyTimeout = time.Second
 	b := keep(t, s)
 	b.serving()
-	for deadline := time.Now().Add(10 * time.Second); b.status().Generations[0].ReadyBy != "notify"; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) { // it may be seen to listen first
-			t.Fatal("its own word isn't heard")
-		}
-	}
+	proctest.Poll(t, "its own word", func() bool { // it may be seen to listen first
+		return b.status().Generations[0].ReadyBy == "notify"
+	})
 	o := b.upgrade(control.UpgradeRequest{Args: []string{"serve", "silent"}})
 	if o.Result != control.TimedOut || !strings.Contains(o.Hint, "--ready") {
 		t.Errorf("%+v", o)

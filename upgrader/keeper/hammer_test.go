@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -50,13 +51,12 @@ func TestHammer(t *testing.T) {
 	}
 	t.Log(results, l)
 	// When all have ended who has to, two are left.
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if n := len(b.processes()); n == 3 {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("%d processes, not a keeper and two workers: %+v", n, b.status())
+	proctest.Check(t, func() error {
+		if n := len(b.processes()); n != 3 {
+			return fmt.Errorf("%d processes, not a keeper and two workers: %+v", n, b.status())
 		}
-	}
+		return nil
+	})
 	// A stop answers those who wait.
 	waiting := make(chan string, 4)
 	for range 4 {
@@ -163,17 +163,18 @@ func TestMemoryAndDescriptorsStayFlat(t *testing.T) {
 	wasFDs, wasMemory := fds(), memory()
 	round(soak(10, 2000))
 	t.Logf("descriptors %d → %d, memory %d → %d KiB, threads %d", wasFDs, fds(), wasMemory>>10, memory()>>10, threads())
-	for deadline := time.Now().Add(5 * time.Second); fds() > wasFDs; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.cmd.Process.Pid))
-			var all []string
-			for _, n := range names {
-				l, _ := os.Readlink(n)
-				all = append(all, l)
-			}
-			t.Fatalf("%d descriptors, there were %d: %s", fds(), wasFDs, strings.Join(all, " "))
+	proctest.Check(t, func() error {
+		names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.cmd.Process.Pid))
+		if len(names) <= wasFDs {
+			return nil
 		}
-	}
+		var all []string
+		for _, n := range names {
+			l, _ := os.Readlink(n)
+			all = append(all, l)
+		}
+		return fmt.Errorf("%d descriptors, there were %d: %s", len(names), wasFDs, strings.Join(all, " "))
+	})
 	if m := memory(); m > wasMemory*2 {
 		t.Errorf("memory has grown from %d to %d", wasMemory, m)
 	}

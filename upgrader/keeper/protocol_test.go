@@ -13,20 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
-
-// logged waits until a text is in the log n times.
-func (b *bed) logged(text string, n int) {
-	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(b.log(), text) < n; time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%q is not in the log %d times", text, n)
-		}
-	}
-}
 
 // TestAWorkerWithTheLibrary goes through the whole conversation.
 func TestAWorkerWithTheLibrary(t *testing.T) {
@@ -76,16 +67,13 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	b.logged("told: go", 5)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	proctest.Check(t, func() error {
 		s := b.status()
-		w := s.Generations[len(s.Generations)-1].Workers[0]
-		if w.Status == "at your service" && w.Conns.Open == 7 && w.Build == "v0" {
-			break
+		if w := s.Generations[len(s.Generations)-1].Workers[0]; w.Status != "at your service" || w.Conns.Open != 7 || w.Build != "v0" {
+			return fmt.Errorf("%+v", w)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v", w)
-		}
-	}
+		return nil
+	})
 	b.end()
 	if !strings.Contains(b.log(), "told: drain stopped") {
 		t.Error("not told of the stop")
@@ -104,9 +92,7 @@ func TestAWorkerThatDiesBeforeItsAnswer(t *testing.T) {
 		b.await(control.EventUpgrade, last)
 		syscall.Kill(was, syscall.SIGKILL)
 		b.await(control.EventUpgraded, last)
-		for b.worker() == was { // its death may be heard of a moment later
-			time.Sleep(time.Millisecond)
-		}
+		proctest.Poll(t, "its death to be heard of", func() bool { return b.worker() != was })
 	}
 }
 
@@ -212,7 +198,7 @@ func (m *manager) until(key string) []*sd.Received {
 			if _, ok := got.Get(key); ok {
 				return all
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(proctest.Patience(m.t)):
 			m.t.Fatalf("no %s=; but %v", key, all)
 		}
 	}
@@ -306,15 +292,13 @@ func TestPIDFiles(t *testing.T) {
 	b.serving()
 	reads := func(name string, want int) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		proctest.Check(t, func() error {
 			data, _ := os.ReadFile(filepath.Join(dir, name))
-			if strings.TrimSpace(string(data)) == fmt.Sprint(want) {
-				return
+			if strings.TrimSpace(string(data)) != fmt.Sprint(want) {
+				return fmt.Errorf("%s has %q in it, not %d", name, data, want)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s has %q in it, not %d", name, data, want)
-			}
-		}
+			return nil
+		})
 	}
 	reads("keeper.pid", b.cmd.Process.Pid)
 	reads("worker.pid", b.worker())
@@ -327,8 +311,8 @@ func TestPIDFiles(t *testing.T) {
 	t.Cleanup(second.end)
 	second.start()
 	<-second.waited
-	if second.state.ExitCode() != 125 || !strings.Contains(second.log(), "hint: ") {
-		t.Errorf("a second instance: %v, %s", second.state, second.log())
+	if second.cmd.ProcessState.ExitCode() != 125 || !strings.Contains(second.log(), "hint: ") {
+		t.Errorf("a second instance: %v, %s", second.cmd.ProcessState, second.log())
 	}
 	b.end()
 	for _, name := range []string{"keeper.pid", "worker.pid"} {
@@ -364,8 +348,8 @@ func TestSocketsThatCantBeHad(t *testing.T) {
 	} {
 		b := keep(t, Service{Command: []string{"/bin/sleep", "1000"}, Listen: []string{x.listen}})
 		<-b.waited
-		if b.state.ExitCode() != 125 || !strings.Contains(b.log(), x.says) {
-			t.Errorf("%s: %v: %s", x.listen, b.state, b.log())
+		if b.cmd.ProcessState.ExitCode() != 125 || !strings.Contains(b.log(), x.says) {
+			t.Errorf("%s: %v: %s", x.listen, b.cmd.ProcessState, b.log())
 		}
 	}
 	if c, err := net.Dial("unix", filepath.Join(dir, "live")); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 )
@@ -54,6 +55,21 @@ func (h *host) reapOnce() bool {
 		}
 	}
 	return found
+}
+
+// reapGroup returns when nobody is left of a killed group, and those who had
+// escaped from it have been killed. It is done at once, not beside: who waits for
+// the last end may be the keeper's own.
+func (h *host) reapGroup(group int) {
+	const patience = time.Second // a process in the kernel may die later
+	for begun := time.Now(); ; time.Sleep(100 * time.Microsecond) {
+		for h.reapOnce() {
+		}
+		// Children of one that dies only now aren't ours yet.
+		if syscall.Kill(-group, 0) != nil || time.Since(begun) > patience {
+			return
+		}
+	}
 }
 
 // escaped reports whether pid descends from a worker of ours that is dead.

@@ -225,7 +225,7 @@ func (h *host) await(w *offspring, mark string, failed error, l *launch) {
 	delete(h.leaders, pid)
 	delete(h.marks, mark)
 	h.mu.Unlock()
-	h.kick()
+	h.reapGroup(pid)
 	e.output = w.tail.finish()
 	if w.probed != nil {
 		w.probed.Close()
