@@ -19,18 +19,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
-// soak is what TABLECLOTH_SOAK=1 makes of a count.
-func soak(short, long int) int {
-	if os.Getenv("TABLECLOTH_SOAK") != "" {
-		return long
-	}
-	return short
-}
+func soak(few, full int) int { return testenv.Count(few, full) }
 
 // bed is a keeper in a process of its own.
 type bed struct {
@@ -41,32 +37,20 @@ type bed struct {
 	program string
 	set     setting
 	cmd     *exec.Cmd
-	waited  chan struct{}
+	waited  <-chan struct{} // closed: cmd.ProcessState is there
+	output  proctest.Log
 	client  *control.Client
 	addr    string
 	races   bool            // as the test wants it
 	before  func(*exec.Cmd) // last changes to the keeper's command
 }
 
-func self(t testing.TB) string {
-	t.Helper()
-	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
+func self(t testing.TB) string { t.Helper(); return proctest.Self(t) }
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
-	b := &bed{t: t, tag: "TEST_TAG=" + rand.Text(), program: self(t), set: setting{Web: []string{"127.0.0.1:0"}}}
-	dir, err := os.MkdirTemp("", "rescue-") // paths of sockets must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.dir = dir
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	b.conf = keeper.Config{Control: filepath.Join(dir, "control"), Services: []keeper.Service{{
+	b := &bed{t: t, dir: proctest.Dir(t), tag: "TEST_TAG=" + rand.Text(), program: self(t), set: setting{Web: []string{"127.0.0.1:0"}}}
+	b.conf = keeper.Config{Control: filepath.Join(b.dir, "control"), Services: []keeper.Service{{
 		Name: "test", Listen: []string{"web=127.0.0.1:0"}, MaxDeaths: -1, KillTimeout: 20 * time.Second,
 		RescueTimeout: 20 * time.Second, // a machine that is busy with other tests may need more than the default
 	}}}
@@ -88,35 +72,15 @@ func (b *bed) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer log.Close()
 	b.cmd = exec.Command(b.program, "as-keeper", string(conf))
 	b.cmd.Env = append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0")
-	b.cmd.Stdout, b.cmd.Stderr = log, log
 	if b.before != nil {
 		b.before(b.cmd)
 	}
-	if err := b.cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	b.waited = make(chan struct{})
-	go func(cmd *exec.Cmd, waited chan struct{}) {
-		cmd.Wait()
-		close(waited)
-	}(b.cmd, b.waited)
-	for b.client == nil {
-		if c, err := control.Dial(b.conf.Control); err == nil {
-			b.client = c
-			break
-		}
-		select {
-		case <-b.waited:
-			b.t.Fatalf("the keeper has ended: %v", b.cmd.ProcessState)
-		case <-time.After(2 * time.Millisecond):
-		}
+	b.output.Start(b.t, b.cmd)
+	b.waited = proctest.Waited(b.cmd)
+	if b.client = proctest.DialWhenThere(b.conf.Control, b.waited); b.client == nil {
+		b.t.Fatalf("the keeper has ended: %v", b.cmd.ProcessState)
 	}
 	b.await(control.EventReady, 0)
 	b.findAddr()
@@ -139,63 +103,16 @@ func (b *bed) end() {
 	if b.cmd == nil || b.cmd.Process == nil {
 		return
 	}
-	b.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-b.waited:
-	case <-time.After(30 * time.Second):
-		b.t.Error("the keeper doesn't end")
-		b.cmd.Process.Kill()
-		<-b.waited
-	}
-	deadline := time.Now().Add(5 * time.Second)
-	for left := b.processes(); len(left) > 0; left = b.processes() {
-		if time.Now().After(deadline) {
-			b.t.Errorf("processes are left: %v", left)
-			for _, pid := range left {
-				syscall.Kill(pid, syscall.SIGKILL)
-			}
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	log := b.log()
-	if strings.Contains(log, "WARNING: DATA RACE") && !b.races {
+	proctest.End(b.t, b.cmd, b.waited, b.tag)
+	b.cmd = nil
+	if b.output.Raced() && !b.races {
 		b.t.Error("a data race")
 	}
-	if b.t.Failed() {
-		b.t.Logf("log:\n%s", tail(log, 8000))
-		if dir := os.Getenv("TABLECLOTH_TEST_LOGS"); dir != "" {
-			os.WriteFile(filepath.Join(dir, strings.ReplaceAll(b.t.Name(), "/", "-")), []byte(log), 0o644)
-		}
-	}
-	b.cmd = nil
-}
-
-func tail(s string, n int) string {
-	if len(s) > n {
-		return "…" + s[len(s)-n:]
-	}
-	return s
-}
-
-func (b *bed) log() string {
-	data, _ := os.ReadFile(filepath.Join(b.dir, "log"))
-	return string(data)
+	b.output.Report(b.t)
 }
 
 // processes are all that descend from this bed's keeper.
-func (b *bed) processes() (all []int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		env, _ := os.ReadFile(dir + "/environ")
-		if bytes.Contains(env, []byte(b.tag)) {
-			var pid int
-			fmt.Sscan(filepath.Base(dir), &pid)
-			all = append(all, pid)
-		}
-	}
-	return all
-}
+func (b *bed) processes() []int { return proctest.Tagged(b.tag) }
 
 // named are those of them with that name, "tc-vault" being a vault's.
 func (b *bed) named(name string) (all []int) {
@@ -208,34 +125,17 @@ func (b *bed) named(name string) (all []int) {
 	return all
 }
 
-func (b *bed) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	b.t.Cleanup(cancel)
-	return ctx
-}
+func (b *bed) ctx() context.Context { return proctest.Context(b.t) }
 
 func (b *bed) status() control.Service {
 	b.t.Helper()
-	st, err := b.client.Status(b.ctx())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return st.Services[0]
+	return proctest.Status(b.t, b.client)
 }
 
 // await waits for an event of that kind after number seq.
 func (b *bed) await(kind string, seq uint64) control.Event {
 	b.t.Helper()
-	for e, err := range b.client.Follow(b.ctx(), seq) {
-		if err != nil {
-			b.t.Fatalf("waiting for %q: %v\n%s", kind, err, tail(b.log(), 4000))
-		}
-		if e.Kind == kind {
-			return e
-		}
-	}
-	b.t.Fatalf("no event %q", kind)
-	return control.Event{}
+	return proctest.Event(b.t, b.client, kind, seq)
 }
 
 // serving is the PID of the worker that serves; 0: there is none.
@@ -252,15 +152,13 @@ func (b *bed) serving() int {
 }
 
 // worker waits for one that isn't was.
-func (b *bed) worker(was int) int {
+func (b *bed) worker(was int) (pid int) {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if pid := b.serving(); pid != 0 && pid != was {
-			return pid
-		}
-	}
-	b.t.Fatal("nobody serves")
-	return 0
+	proctest.Poll(b.t, "a worker that serves", func() bool {
+		pid = b.serving()
+		return pid != 0 && pid != was
+	})
+	return pid
 }
 
 // kill ends the worker that serves, and waits for the next one.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -89,7 +90,7 @@ func (b *bed) asked(method, path string) *raw {
 // active waits until so many requests are being served.
 func (b *bed) active(n int) {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	proctest.Check(b.t, func() error {
 		found := 0
 		for _, g := range b.status().Generations {
 			for _, w := range g.Workers {
@@ -98,13 +99,11 @@ func (b *bed) active(n int) {
 				}
 			}
 		}
-		if found >= n {
-			return
+		if found < n {
+			return fmt.Errorf("%d requests are being served, not %d", found, n)
 		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%d requests are being served, not %d", found, n)
-		}
-	}
+		return nil
+	})
 }
 
 // TestDeaths: of whatever a worker dies, idle connections go on and requests are
@@ -313,11 +312,12 @@ func TestCleanEndsLeaveNothing(t *testing.T) {
 // settled waits until nothing drains.
 func (b *bed) settled() {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); len(b.status().Generations) > 1 || len(b.named("tc-vault")) > 1; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("a generation doesn't end: %+v", b.status())
+	proctest.Check(b.t, func() error {
+		if s := b.status(); len(s.Generations) > 1 || len(b.named("tc-vault")) > 1 {
+			return fmt.Errorf("a generation doesn't end: %+v", s)
 		}
-	}
+		return nil
+	})
 }
 
 func descriptors(pid int) int {
@@ -353,15 +353,12 @@ func TestTheVaultIsKilled(t *testing.T) {
 // note waits until status has, or doesn't have, such a note.
 func (b *bed) note(text string, want bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		all := strings.Join(b.status().Notes, "\n")
-		if strings.Contains(all, text) == want {
-			return
+	proctest.Check(b.t, func() error {
+		if all := strings.Join(b.status().Notes, "\n"); strings.Contains(all, text) != want {
+			return fmt.Errorf("notes: %s", all)
 		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("notes: %s", all)
-		}
-	}
+		return nil
+	})
 }
 
 // TestTheKeeperIsKilled: its worker finishes what it serves, the vault ends.

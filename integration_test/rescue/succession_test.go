@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -192,13 +193,7 @@ func TestUnprivileged(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.program = b.dir + "/program"
-		data, err := os.ReadFile(self(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(b.program, data, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		proctest.Copy(t, b.program, self(t))
 		b.before = func(cmd *exec.Cmd) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		}
