@@ -109,8 +109,8 @@ func (b *build) all(ctx context.Context) error {
 		return err
 	}
 	for _, arch := range b.arches {
-		program := filepath.Join(temp, "tablecloth-"+arch)
-		if err := b.compile(ctx, program, arch); err != nil {
+		program, err := b.compile(ctx, temp, arch)
+		if err != nil {
 			return err
 		}
 		text, err := os.ReadFile(program)
@@ -127,16 +127,20 @@ func (b *build) all(ctx context.Context) error {
 	return nil
 }
 
-// compile builds the program: the same bytes wherever and whenever it is done.
-func (b *build) compile(ctx context.Context, path, arch string) error {
-	const pkg = "main."
+// compile builds the program, once for each architecture, and returns its path:
+// the same bytes wherever and whenever it is done.
+func (b *build) compile(ctx context.Context, temp, arch string) (string, error) {
+	path := filepath.Join(temp, "tablecloth-"+arch)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	set := fmt.Sprintf("-X main.release=v%s -X main.commit=%s", b.version, b.commit)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", fmt.Sprintf("-s -w -buildid= -X %srelease=v%s -X %scommit=%s", pkg, b.version, pkg, b.commit),
-		"-o", path, "./cmd/tablecloth")
+		"-ldflags", "-s -w -buildid= "+set, "-o", path, "./cmd/tablecloth")
 	cmd.Dir = b.source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOWORK=off", "GOAMD64=", "GOARM64=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build for %s: %w\n%s", arch, err, out)
+		return "", fmt.Errorf("go build for %s: %w\n%s", arch, err, out)
 	}
-	return nil
+	return path, nil
 }

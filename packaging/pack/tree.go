@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -90,11 +91,11 @@ func (b *build) manSource(name, text string) string {
 
 // completions are what the program prints itself.
 func (b *build) completions(ctx context.Context, temp string) ([]file, error) {
-	program := filepath.Join(temp, "tablecloth-here")
 	if runtime.GOOS != "linux" {
-		return nil, fmt.Errorf("packages are built on Linux: the program has to run")
+		return nil, errors.New("packages are built on Linux: the program has to run")
 	}
-	if err := b.compile(ctx, program, runtime.GOARCH); err != nil {
+	program, err := b.compile(ctx, temp, runtime.GOARCH)
+	if err != nil {
 		return nil, err
 	}
 	var files []file
@@ -122,6 +123,9 @@ func (b *build) documents() ([]file, error) {
 	var files []file
 	for _, d := range documentation {
 		err := filepath.WalkDir(filepath.Join(b.source, d), func(p string, e fs.DirEntry, err error) error {
+			if e != nil && e.IsDir() && e.Name() == "results" { // of measurements
+				return filepath.SkipDir
+			}
 			if err != nil || e.IsDir() || strings.HasSuffix(p, "_test.go") {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -44,7 +45,7 @@ func (b *build) write(format, arch, temp string, tree []file) error {
 
 // pack makes a deb or rpm.
 func (b *build) pack(w io.Writer, format, arch, temp string, tree []file) error {
-	contents, err := b.contents(filepath.Join(temp, format+"-"+arch), tree)
+	contents, err := b.contents(filepath.Join(temp, format+"-"+arch), format, tree)
 	if err != nil {
 		return err
 	}
@@ -75,14 +76,31 @@ func (b *build) pack(w io.Writer, format, arch, temp string, tree []file) error 
 	return packager.Package(info, w)
 }
 
+// elsewhere is where distributions want files in other places.
+var elsewhere = map[string]map[string]string{
+	"deb": {
+		"share/zsh/site-functions/_tablecloth": "share/zsh/vendor-completions/_tablecloth",
+		"share/doc/tablecloth/LICENSE":         "share/doc/tablecloth/copyright",
+	},
+}
+
 // contents puts the tree into dir, for nfpm to read it from there.
-func (b *build) contents(dir string, tree []file) (files.Contents, error) {
-	list := files.Contents{{Destination: "/etc/tablecloth", Type: files.TypeDir, FileInfo: &files.ContentFileInfo{Mode: 0o755, MTime: b.time}}}
+func (b *build) contents(dir, format string, tree []file) (files.Contents, error) {
+	list := files.Contents{b.directory("/etc/tablecloth")}
+	owned := map[string]bool{}
 	for _, f := range tree {
+		if other := elsewhere[format][f.path]; other != "" {
+			f.path = other
+		}
 		source := filepath.Join(dir, f.path)
 		err := errors.Join(os.MkdirAll(filepath.Dir(source), 0o755), os.WriteFile(source, f.text, f.mode))
 		if err != nil {
 			return nil, err
+		}
+		// rpm removes no directory of which it wasn't told.
+		for d := path.Dir("/usr/" + f.path); strings.Contains(d, "/tablecloth") && !owned[d]; d = path.Dir(d) {
+			owned[d] = true
+			list = append(list, b.directory(d))
 		}
 		list = append(list, &files.Content{
 			Source: source, Destination: "/usr/" + f.path,
@@ -90,6 +108,11 @@ func (b *build) contents(dir string, tree []file) (files.Contents, error) {
 		})
 	}
 	return list, nil
+}
+
+func (b *build) directory(path string) *files.Content {
+	return &files.Content{Destination: path, Type: files.TypeDir,
+		FileInfo: &files.ContentFileInfo{Mode: 0o755, MTime: b.time, Owner: "root", Group: "root"}}
 }
 
 // tarball is to be unpacked anywhere: tar -C /usr/local --strip-components 1 -xf.
