@@ -49,9 +49,7 @@ func (b *bed) mustFail(status int, why ...string) {
 	if n := len(b.processes()); n != 1 {
 		b.t.Errorf("%d processes", n)
 	}
-	if zombies := b.zombies(); len(zombies) > 0 {
-		b.t.Errorf("zombies: %v", zombies)
-	}
+	b.noZombies()
 }
 
 // mustHeal is after mustFail: the next good upgrade works.
@@ -88,7 +86,7 @@ func TestBadBinaries(t *testing.T) {
 			b.link(demo(t))
 			b.mustHeal()
 			n++
-			l.sees(b, n)
+			l.sees(n)
 		}
 		wantUnbroken(t, l.stop(), n)
 		b.stop()

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,9 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -68,32 +64,15 @@ type bed struct {
 	unix    string
 	before  func(*exec.Cmd) // start: last changes to the first process; may be nil
 
-	cmd    *exec.Cmd
-	notify *sd.Receiver
-	gone   chan struct{} // closed: no process has the log open
+	cmd     *exec.Cmd
+	log     proctest.Log
+	manager *proctest.Manager
 
 	mu    sync.Mutex
-	news  *sync.Cond // something was said, or has ended
-	said  []said
-	heard int // of said: what await has passed
-	lines []string
-	read  int // of lines: what logged has passed
 	procs map[int]*process
 }
 
-// said is a notification.
-type said struct {
-	pid int
-	sd.Message
-}
-
-func (s said) String() string {
-	var parts []string
-	for _, f := range s.Fields {
-		parts = append(parts, f.Key+"="+f.Value)
-	}
-	return fmt.Sprintf("%d: %s", s.pid, strings.Join(parts, " "))
-}
+type said = proctest.Said
 
 // process is one that has said something to the service manager.
 type process struct {
@@ -104,18 +83,9 @@ type process struct {
 
 func newBed(t *testing.T, m mode) *bed {
 	t.Helper()
-	// Paths of sockets must be short.
-	dir, err := os.MkdirTemp("", "bed-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bed{t: t, mode: m, dir: dir, gone: make(chan struct{}), procs: map[int]*process{}}
+	b := &bed{t: t, mode: m, dir: proctest.Dir(t), procs: map[int]*process{}}
 	b.app, b.control, b.pidfile, b.unix = b.path("app"), b.path("control"), b.path("pid"), b.path("s")
-	b.news = sync.NewCond(&b.mu)
-	if b.notify, err = sd.NewReceiver(""); err != nil {
-		t.Fatal(err)
-	}
-	go b.hear()
+	b.manager = proctest.NewManager(t, func(m *sd.Received) { b.watch(m.PID) })
 	t.Cleanup(b.close)
 	return b
 }
@@ -125,13 +95,7 @@ func (b *bed) path(name string) string { return filepath.Join(b.dir, name) }
 // link switches the symlink that the service is started by.
 func (b *bed) link(target string) {
 	b.t.Helper()
-	os.Remove(b.app + ".new")
-	if err := os.Symlink(target, b.app+".new"); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := os.Rename(b.app+".new", b.app); err != nil {
-		b.t.Fatal(err)
-	}
+	proctest.Link(b.t, b.app, target)
 }
 
 // demo starts the demo on a TCP and a unix socket, and waits until it is ready.
@@ -149,7 +113,7 @@ func (b *bed) demoArgs() []string {
 func (b *bed) serve(set settings) {
 	b.t.Helper()
 	b.set(set)
-	b.link(self(b.t))
+	b.link(proctest.Self(b.t))
 	b.start()
 }
 
@@ -172,32 +136,22 @@ func (b *bed) start(args ...string) {
 // launch starts what the symlink names, without waiting for it.
 func (b *bed) launch(args ...string) {
 	b.t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer w.Close()
 	b.cmd = b.command(b.app, args...)
 	if b.mode == kept {
 		run := []string{"run", "--control", b.control, "--worker-pidfile", b.pidfile, "--kill-timeout", "60s", "--", b.app}
 		b.cmd = b.command(tablecloth(b.t), append(run, args...)...)
 	}
-	// A file, no buffer: Wait would wait for all generations.
-	b.cmd.Stdout, b.cmd.Stderr = w, w
 	if b.before != nil {
 		b.before(b.cmd)
 	}
-	if err := b.cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	go b.readLog(r)
+	b.log.Start(b.t, b.cmd)
 	b.watchFirst()
 }
 
 // command is one with what the service's environment is.
 func (b *bed) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Env = []string{envBed + "=" + b.dir, "NOTIFY_SOCKET=" + b.notify.Address(), "GORACE=atexit_sleep_ms=0",
+	cmd.Env = []string{b.tag(), b.manager.Environment(), "GORACE=atexit_sleep_ms=0",
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
 	if _, err := os.Stat(b.path("settings")); err == nil {
 		cmd.Env = append(cmd.Env, envSettings+"="+b.path("settings"))
@@ -205,39 +159,8 @@ func (b *bed) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// envBed marks the processes of a service.
-const envBed = "TABLECLOTH_TEST_BED"
-
-func (b *bed) readLog(r *os.File) {
-	defer r.Close()
-	in := bufio.NewScanner(r)
-	in.Buffer(nil, 1<<20)
-	for in.Scan() {
-		b.mu.Lock()
-		b.lines = append(b.lines, in.Text())
-		b.mu.Unlock()
-		b.news.Broadcast()
-	}
-	close(b.gone)
-	b.news.Broadcast()
-}
-
-func (b *bed) hear() {
-	for {
-		m, err := b.notify.Recv()
-		if err != nil {
-			return
-		}
-		b.watch(m.PID)
-		b.mu.Lock()
-		if !m.IsBarrier() {
-			b.said = append(b.said, said{m.PID, m.Message})
-		}
-		b.mu.Unlock()
-		b.news.Broadcast()
-		m.Done()
-	}
-}
+// tag is what the environment of all processes of the service has.
+func (b *bed) tag() string { return "TABLECLOTH_TEST_BED=" + b.dir }
 
 func (b *bed) watchFirst() {
 	p := &process{ended: make(chan struct{}), known: true}
@@ -248,7 +171,6 @@ func (b *bed) watchFirst() {
 		b.cmd.Wait()
 		p.status = b.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		close(p.ended)
-		b.news.Broadcast()
 	}()
 }
 
@@ -263,118 +185,34 @@ func (b *bed) watch(pid int) {
 	p := &process{ended: make(chan struct{})}
 	b.procs[pid] = p
 	go func() {
-		if h, err := proc.Open(pid); err == nil {
-			<-h.Done()
-			p.status, p.known = reap(h)
-			h.Close()
-		}
+		p.status, p.known = proctest.Wait(pid)
 		close(p.ended)
-		b.news.Broadcast()
 	}()
 }
 
-// reap waits for a process that has ended, if nobody else does. It must not be
-// known by its PID alone, which is another's once its parent has waited for it.
-func reap(h *proc.Handle) (status syscall.WaitStatus, ours bool) {
-	raw, err := h.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	for {
-		exists := false
-		raw.Control(func(fd uintptr) {
-			ours = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil
-			exists = unix.PidfdSendSignal(int(fd), 0, nil, 0) == nil
-		})
-		switch {
-		case ours: // and its PID its own until we have waited
-			_, err := syscall.Wait4(h.PID(), &status, 0, nil)
-			return status, err == nil
-		case !exists:
-			return 0, false
-		}
-		time.Sleep(time.Millisecond) // its parent waits for it, or ends
-	}
-}
-
-// patience bounds what should be immediate.
-func patience(t *testing.T) time.Duration {
-	d, ok := t.Deadline()
-	if !ok {
-		return time.Minute
-	}
-	return min(max(time.Until(d)/4, 5*time.Second), time.Minute)
-}
-
-// until waits for something that a process says or does.
-func (b *bed) until(what string, done func() bool) {
-	b.t.Helper()
-	late := time.AfterFunc(patience(b.t), b.news.Broadcast)
-	defer late.Stop()
-	deadline := time.Now().Add(patience(b.t))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for !done() {
-		if !time.Now().Before(deadline) {
-			b.t.Errorf("waited in vain for %s", what)
-			b.t.FailNow()
-		}
-		b.news.Wait()
-	}
-}
+func patience(t *testing.T) time.Duration { return proctest.Patience(t) }
 
 // await waits for a notification that fits, and passes it and those before it.
-func (b *bed) await(what string, fits func(said) bool) (found said) {
+func (b *bed) await(what string, fits func(said) bool) said {
 	b.t.Helper()
-	b.until(what, func() bool {
-		for i, s := range b.said[b.heard:] {
-			if fits(s) {
-				b.heard += i + 1
-				found = s
-				return true
-			}
-		}
-		return false
-	})
-	return found
+	return b.manager.Await(b.t, what, fits)
 }
 
 // ready waits for READY=1, and returns whose it is.
 func (b *bed) ready() int {
 	b.t.Helper()
-	return b.await("READY=1", func(s said) bool { return s.Has("READY") }).pid
+	return b.await("READY=1", func(s said) bool { return s.Has("READY") }).PID
 }
 
 // logged waits for a line of the log, passes it and those before it, and returns
 // its last group.
-func (b *bed) logged(pattern string) (found string) {
+func (b *bed) logged(pattern string) string {
 	b.t.Helper()
-	re := regexp.MustCompile(pattern)
-	b.until(fmt.Sprintf("the line %q", pattern), func() bool {
-		for i, l := range b.lines[b.read:] {
-			if m := re.FindStringSubmatch(l); m != nil {
-				b.read += i + 1
-				found = m[len(m)-1]
-				return true
-			}
-		}
-		return false
-	})
-	return found
+	return b.log.Next(b.t, pattern)
 }
 
 // count is how many lines of the log fit so far.
-func (b *bed) count(pattern string) (n int) {
-	re := regexp.MustCompile(pattern)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, l := range b.lines {
-		if re.MatchString(l) {
-			n++
-		}
-	}
-	return n
-}
+func (b *bed) count(pattern string) int { return b.log.Count(pattern) }
 
 // ended waits for the end of a process, and returns how it was.
 func (b *bed) ended(pid int) syscall.WaitStatus {
@@ -385,23 +223,12 @@ func (b *bed) ended(pid int) syscall.WaitStatus {
 	if p == nil {
 		b.t.Fatalf("%d is no process of the service", pid)
 	}
-	b.until(fmt.Sprintf("the end of %d", pid), func() bool { return isClosed(p.ended) })
+	proctest.Await(b.t, fmt.Sprintf("the end of %d", pid), p.ended)
 	return p.status
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // close ends every process of the service.
 func (b *bed) close() {
-	defer os.RemoveAll(b.dir)
-	defer b.notify.Close()
 	if b.cmd == nil || b.cmd.Process == nil {
 		return
 	}
@@ -413,92 +240,49 @@ func (b *bed) close() {
 		<-keeper.ended
 	}
 	b.kill()
-	select {
-	case <-b.gone:
-	case <-time.After(20 * time.Second):
-		b.t.Error("a process of the service has its log open, and can't be found")
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	log := strings.Join(b.lines, "\n")
-	if strings.Contains(log, "DATA RACE") {
+	if b.log.Raced() {
 		b.t.Error("data race in the service")
 	}
 	if b.t.Failed() {
-		b.t.Logf("notifications:\n%v\nlog of the service:\n%s", b.said, log)
+		b.t.Logf("notifications:\n%v", b.manager.Said())
 	}
+	b.log.Report(b.t)
 }
 
-// kill ends all processes at once. Those that appear meanwhile are next.
+// kill ends all processes at once.
 func (b *bed) kill() {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		pids := b.processes()
-		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
-			b.watch(pid)
-		}
-		for _, pid := range pids {
-			b.mu.Lock()
-			p := b.procs[pid]
-			b.mu.Unlock()
-			if p != nil {
-				<-p.ended
-			}
-		}
-		if len(pids) == 0 {
-			break
-		}
-	}
+	b.cmd.Process.Kill()
 	b.mu.Lock()
-	procs := slices.Collect(maps.Values(b.procs))
+	first := b.procs[b.cmd.Process.Pid]
 	b.mu.Unlock()
-	for _, p := range procs {
+	<-first.ended
+	proctest.KillTagged(b.tag())
+	b.mu.Lock()
+	all := slices.Collect(maps.Values(b.procs))
+	b.mu.Unlock()
+	for _, p := range all {
 		<-p.ended
 	}
 }
 
 // processes returns the PIDs of all generations; zombies are not among them.
-func (b *bed) processes() (pids []int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		env, err := os.ReadFile(filepath.Join(dir, "environ"))
-		if err != nil || !strings.Contains(string(env), envBed+"="+b.dir+"\x00") {
-			continue
-		}
-		var pid int
-		fmt.Sscan(filepath.Base(dir), &pid)
-		pids = append(pids, pid)
-	}
-	return pids
-}
+func (b *bed) processes() []int { return proctest.Tagged(b.tag()) }
 
 // client is one of the control socket.
 func (b *bed) client() *control.Client {
 	b.t.Helper()
-	c, err := control.Dial(b.control)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return c
+	return proctest.Dial(b.t, b.control)
 }
 
 func (b *bed) status() control.Service {
 	b.t.Helper()
-	st, err := b.client().Status(b.t.Context())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return st.Services[0]
+	return proctest.Status(b.t, b.client())
 }
 
 // upgrade asks for an upgrade, and returns the outcome.
 func (b *bed) upgrade() control.Outcome {
 	b.t.Helper()
-	o, err := b.client().Upgrade(b.t.Context(), control.UpgradeRequest{})
-	if err != nil {
-		b.t.Fatalf("upgrade: %v", err)
-	}
-	return o
+	return proctest.Upgrade(b.t, b.client(), control.UpgradeRequest{})
 }
 
 func (b *bed) mustUpgrade() control.Outcome {
@@ -532,7 +316,7 @@ func (b *bed) pidInFile() (pid int) {
 func (b *bed) stop() {
 	b.t.Helper()
 	syscall.Kill(b.pidInFile(), syscall.SIGTERM)
-	b.until("the service's end", func() bool { return isClosed(b.gone) })
+	proctest.NoneLeft(b.t, b.tag())
 	for _, path := range []string{b.pidfile, b.control, b.unix} {
 		if exists(path) {
 			b.t.Errorf("%s was left behind", path)
@@ -621,24 +405,10 @@ func (b *bed) serves(pid int) {
 	}
 }
 
-// poll is until, for what nobody tells.
+// poll waits for what nobody tells.
 func (b *bed) poll(what string, done func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(patience(b.t)); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
-// soon reports whether something becomes true within a moment.
-func (b *bed) soon(done func() bool) bool {
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if done() {
-			return true
-		}
-	}
-	return false
+	proctest.Poll(b.t, what, done)
 }
 
 // timeoutNever is longer than any test.

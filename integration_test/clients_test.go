@@ -58,7 +58,7 @@ func TestProxiesInFront(t *testing.T) {
 				l := startLoad(t, "tcp", front, strict.Group{Kind: strict.Get, N: 4}, strict.Group{Kind: strict.Post, N: 8},
 					strict.Group{Kind: strict.Slow, N: 4}, strict.Group{Kind: strict.Connect, Rate: 30})
 				n := testenv.Count(5, 50)
-				b.upgrades(n, func(g int) { l.sees(b, g) })
+				b.upgrades(n, func(g int) { l.sees(g) })
 				r := l.stop()
 				if err := r.Err(); err != nil {
 					t.Error(err)
@@ -172,7 +172,7 @@ func TestWrk(t *testing.T) {
 			defer close(done)
 			out, err = cmd.CombinedOutput()
 		}()
-		b.upgrades(n, func(g int) { watch.sees(b, g) })
+		b.upgrades(n, func(g int) { watch.sees(g) })
 		<-done
 		watch.stop()
 		text := string(out)

@@ -23,11 +23,13 @@ func TestConnectionsMove(t *testing.T) {
 		b.demo("--kill-timeout", "30s")
 		tcp := startLoad(t, "tcp", b.tcp(), everyKind()...)
 		unix := startLoad(t, "unix", b.unix, everyKind()...)
+		tcp.sees(1)
+		unix.sees(1)
 		n := testenv.Count(8, 300)
 		for g := 2; g <= n+1; g++ {
 			b.mustUpgrade()
-			tcp.sees(b, g)
-			unix.sees(b, g)
+			tcp.sees(g)
+			unix.sees(g)
 			// Kept, an upgrade doesn't wait for the last one's drain. Connections that
 			// are on their way into a generation which drains itself by then may be told
 			// to come back: see docs/connections.md.
@@ -61,10 +63,10 @@ func TestConnectionsDontMoveByThemselves(t *testing.T) {
 		// What is pipelined behind an announced end is lost without the handover.
 		kinds := slices.DeleteFunc(everyKind(), func(g strict.Group) bool { return g.Kind == strict.Pipelined })
 		l := startLoad(t, "tcp", b.tcp(), kinds...)
-		l.sees(b, 1)
+		l.sees(1)
 		for g := 2; g <= 3; g++ {
 			b.mustUpgrade()
-			l.sees(b, g)
+			l.sees(g)
 		}
 		r := l.stop()
 		if err := r.Err(); err != nil {
@@ -89,7 +91,7 @@ func TestNewConnections(t *testing.T) {
 		for g := 2; g <= n+1; g++ {
 			b.hup()
 			b.ready()
-			l.sees(b, g)
+			l.sees(g)
 		}
 		r := l.stop()
 		if err := unbroken(r); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 )
 
@@ -33,11 +34,9 @@ func (l *load) stop() *strict.Report {
 }
 
 // sees waits until a generation, or a newer one, has answered.
-func (l *load) sees(b *bed, generation int) {
+func (l *load) sees(generation int) {
 	l.t.Helper()
-	c := l.Answered(generation)
-	go func() { <-c; b.news.Broadcast() }()
-	b.until(fmt.Sprintf("an answer of generation %d", generation), func() bool { return isClosed(c) })
+	proctest.Await(l.t, fmt.Sprintf("an answer of generation %d", generation), l.Answered(generation))
 }
 
 // unbroken reports what a client could have noticed of upgrades: any failed

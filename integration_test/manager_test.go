@@ -22,7 +22,7 @@ type manager struct {
 
 // hear obeys a datagram, or doesn't.
 func (m *manager) hear(s said) error {
-	if m.access == "main" && s.pid != m.main {
+	if m.access == "main" && s.PID != m.main {
 		m.ignored++
 		return nil
 	}
@@ -49,10 +49,8 @@ func (m *manager) hear(s said) error {
 // believes replays everything that was said.
 func (b *bed) believes(access string) *manager {
 	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	m := &manager{access: access, main: b.cmd.Process.Pid, state: "starting"}
-	for _, s := range b.said {
+	for _, s := range b.manager.Said() {
 		if err := m.hear(s); err != nil {
 			b.t.Errorf("NotifyAccess=%s: %v", access, err)
 		}
@@ -99,7 +97,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 }
 
 func readyOf(pid int) func(said) bool {
-	return func(s said) bool { return s.pid == pid && s.Has("READY") }
+	return func(s said) bool { return s.PID == pid && s.Has("READY") }
 }
 
 // word is a datagram with such a key, of a process.
@@ -112,13 +110,11 @@ type word struct {
 // said in this order. The descriptor store and mere STATUS= are not looked at.
 func (b *bed) inOrder(want ...word) {
 	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var got []word
-	for _, s := range b.said {
+	for _, s := range b.manager.Said() {
 		for _, key := range []string{"READY", "RELOADING", "STOPPING", "MAINPID"} {
 			if _, has := s.Get(key); has {
-				got = append(got, word{s.pid, key})
+				got = append(got, word{s.PID, key})
 				break
 			}
 		}
@@ -162,7 +158,7 @@ func TestServiceManagerIsToldOfATakenBackService(t *testing.T) {
 // The test's own rules: what an old generation may not say is noticed.
 func TestManagerRules(t *testing.T) {
 	m := &manager{access: "main", main: 1, state: "active"}
-	hear := func(pid int, msg sd.Message) error { return m.hear(said{pid, msg}) }
+	hear := func(pid int, msg sd.Message) error { return m.hear(said{PID: pid, Message: msg}) }
 	if err := hear(2, sd.Message{}.MainPID(2).Ready()); err != nil || m.main != 1 || m.ignored != 1 {
 		t.Errorf("%v, %+v: another process was believed", err, m)
 	}

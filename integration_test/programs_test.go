@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -68,17 +69,6 @@ func demo(t *testing.T) string { t.Helper(); return build(t, "demo", "./cmd/demo
 
 func tablecloth(t *testing.T) string { t.Helper(); return build(t, "tablecloth", "./cmd/tablecloth") }
 
-// self is the test binary, which is the service of service_test.go if its
-// environment says so.
-func self(t *testing.T) string {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exe
-}
-
 // otherRelease is the demo, built with another release of this library: one
 // whose upgrader speaks other versions of the handoff protocol.
 func otherRelease(t *testing.T, name, protocol string) string {
@@ -113,16 +103,9 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	}
 }
 
-// copyOf puts a copy of a program at path, by rename. Another process writes it:
-// a child that another test starts at that moment would have our open file, and
-// the program be busy.
+// copyOf puts a copy of a program at path.
 func copyOf(t *testing.T, path, from string) string {
 	t.Helper()
-	if out, err := exec.Command("cp", from, path+".new").CombinedOutput(); err != nil {
-		t.Fatalf("cp: %v\n%s", err, out)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	proctest.Copy(t, path, from)
 	return path
 }

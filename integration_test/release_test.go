@@ -21,11 +21,11 @@ func TestOtherReleaseThatIsUnderstood(t *testing.T) {
 		releases := []string{demo(t), otherRelease(t, "demo-newer", "2, 1")}
 		b.demo()
 		l := startLoad(t, "tcp", b.tcp(), everyKind()...)
-		l.sees(b, 1)
+		l.sees(1)
 		for g := 2; g <= 5; g++ {
 			b.link(releases[(g+1)%2])
 			b.mustUpgrade()
-			l.sees(b, g)
+			l.sees(g)
 		}
 		wantUnbroken(t, l.stop(), 5)
 	})
@@ -41,12 +41,12 @@ func TestOtherReleaseThatIsNotUnderstood(t *testing.T) {
 			b.link(pair[0])
 			b.start(b.demoArgs()...)
 			l := startLoad(t, "tcp", b.tcp(), strict.Group{Kind: strict.Post, N: 3}) // who sees the next one has moved
-			l.sees(b, 1)
+			l.sees(1)
 			b.link(pair[1])
 			b.mustFail(1, "speaks protocol", "1 (oldest 1)", "3 (oldest 3)")
 			b.link(pair[0])
 			b.mustHeal()
-			l.sees(b, 2)
+			l.sees(2)
 			wantUnbroken(t, l.stop(), 2)
 		}
 	})
@@ -78,9 +78,9 @@ func main() {
 	flag.Parse()
 	upg, err := tableflip.New(tableflip.Options{PIDFile: *pidfile})
 	check(err)
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, syscall.SIGHUP)
 	go func() {
-		sig := make(chan os.Signal, 1)
-		signal.Notify(sig, syscall.SIGHUP)
 		for range sig {
 			if err := upg.Upgrade(); err != nil {
 				fmt.Fprintln(os.Stderr, "plain: upgrade failed:", err)

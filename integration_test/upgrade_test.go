@@ -27,13 +27,11 @@ func TestUpgradesUnderLoad(t *testing.T) {
 			old := b.pidInFile()
 			b.hup()
 			pid := b.ready()
-			l.sees(b, g)
+			l.sees(g)
 			if status := b.ended(old); status != 0 {
 				t.Errorf("generation %d ended with %v", g-1, status)
 			}
-			if zombies := b.zombies(); len(zombies) > 0 {
-				t.Errorf("generation %d doesn't wait for its children %v", g, zombies)
-			}
+			b.noZombies()
 			if g == 2 {
 				second = footprintOf(pid)
 			}
@@ -97,15 +95,14 @@ func (b *bed) quiet(pid int) int {
 	return least
 }
 
-// zombies returns the children that a generation has not waited for.
-func (b *bed) zombies() (found []int) {
+// noZombies waits until each generation has waited for its children that have
+// ended.
+func (b *bed) noZombies() {
+	b.t.Helper()
 	for _, parent := range b.processes() {
 		children, _ := proc.Children(parent)
 		for _, pid := range children {
-			if proc.Zombie(pid) && !b.soon(func() bool { return !proc.Zombie(pid) }) {
-				found = append(found, pid)
-			}
+			b.poll(fmt.Sprintf("%d to wait for its child %d", parent, pid), func() bool { return !proc.Zombie(pid) })
 		}
 	}
-	return found
 }
