@@ -57,6 +57,12 @@ func Adopt(path string, lockFile *os.File) (*File, error) {
 // Path is the absolute path of the PID file.
 func (f *File) Path() string { return f.path }
 
+// Is reports whether path, absolute or not, names this PID file.
+func (f *File) Is(path string) bool {
+	path, err := absolute(path)
+	return err == nil && path == f.path
+}
+
 // LockFile is what a successor needs for Adopt: still the File's, and
 // close-on-exec. Ask for it anew for each successor, since Write may have to
 // replace it; nil after Close.

@@ -99,7 +99,7 @@ func keepFake(t *testing.T, conf Service, test func(w *world)) {
 		if err := c.fill(); err != nil {
 			t.Fatal(err)
 		}
-		w.a.services = []*service{newService(w.a, &c.Services[0], nil)}
+		w.a.services = []*service{newService(w.a, &design{conf: &c.Services[0]})}
 		go w.a.run()
 		synctest.Wait()
 		test(w)

@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -14,26 +15,29 @@ const (
 	stackLines   = 60
 )
 
-// request asks for an upgrade on behalf of w; nil: a signal, which waits for
-// nothing.
-func (s *service) request(r control.UpgradeRequest, why trigger, w *waiter) int {
-	id := 0
-	if w != nil {
-		s.lastID++
-		id = s.lastID
-		s.waiters[id] = w
-	}
+// request asks for an upgrade on behalf of waiter id; 0: of a signal, which waits
+// for nothing.
+func (s *service) request(r control.UpgradeRequest, why trigger, id int) {
 	condition := toUpgrade
 	if r.Restart {
 		condition = toRestart
 	}
-	s.feed(event{kind: evRequest, request: id, condition: condition, why: why, args: r.Args, now: r.Now})
-	return id
+	s.feed(event{kind: evRequest, request: id, condition: condition, why: why, args: r.Args, now: r.Now, lead: len(s.stored) > 0})
+}
+
+// await gives w a number by which a request's answer finds it.
+func (s *service) await(w *waiter) int {
+	s.lastID++
+	s.waiters[s.lastID] = w
+	return s.lastID
 }
 
 // answer tells a requester, or keeps for all of them, how a change ended.
 func (s *service) answer(t action) {
 	if t.request == 0 {
+		if d := s.designs[t.design]; d != nil && t.result == control.Ready {
+			s.install(d)
+		}
 		s.decide(t)
 		return
 	}
@@ -56,7 +60,10 @@ func (s *service) answer(t action) {
 // decide makes the outcome of a change.
 func (s *service) decide(t action) {
 	o := control.Outcome{ID: control.NewID(), Service: s.conf.Name, Trigger: string(t.why), Result: t.result,
-		Reason: t.reason, Took: time.Since(s.began[t.generation]), At: time.Now()}
+		Reason: t.reason, At: time.Now()}
+	if began, ok := s.began[t.generation]; ok {
+		o.Took = time.Since(began)
+	}
 	if f, ok := s.failures[t.generation]; ok && t.result != control.Ready {
 		o.Exit, o.Output, o.Hint = f.end.String(), last(f.end.output, outcomeLines), f.hint
 		if f.end.failed != nil || f.end.status.Exited() {
@@ -69,23 +76,36 @@ func (s *service) decide(t action) {
 	}
 	o = s.acting(o)
 	s.decided = o
-	if t.why == byStart {
+	switch {
+	case t.why == byStart:
+		return
+	case t.condition == toScale:
+		s.scaled(o)
 		return
 	}
 	s.outcome = &o
 	kind := control.EventUpgraded
 	if t.result != control.Ready {
 		kind = control.EventFailed
-		s.a.os.announce(notice{kind: "ready", service: s.conf.Name, text: s.conf.Name + ": upgrade failed: " + t.reason + ": the old generation serves"})
+		s.a.os.announce(notice{kind: "ready", text: s.conf.Name + ": upgrade failed: " + t.reason + ": the old generation serves"})
 	} else {
 		s.upgrades++
 	}
 	s.tell(control.Event{Kind: kind, Generation: t.generation, Text: t.reason, Outcome: &o})
 }
 
+// scaled tells how a change of the number of workers has ended.
+func (s *service) scaled(o control.Outcome) {
+	text := fmt.Sprintf("%d workers", s.state.policy.workers)
+	if o.Result != control.Ready {
+		text += ", as before: " + o.Reason
+	}
+	s.tell(control.Event{Kind: control.EventScale, Generation: s.current, Text: text})
+}
+
 // acting fills in who serves now.
 func (s *service) acting(o control.Outcome) control.Outcome {
-	o.Generation = s.current
+	o.Generation, o.Workers = s.current, s.state.policy.workers
 	for _, p := range s.procs {
 		if _, w := s.state.find(p.proc); w != nil && w.life == serving && p.generation == s.current {
 			o.PID, o.Confirmed = p.pid(), p.confirmed

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,43 +27,62 @@ func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.
 		r.Trigger = string(byControl)
 	}
 	b.a.outcomes.Begin(r.ID)
-	names, err := b.names(r.Service)
-	o := control.Outcome{ID: r.ID, Service: r.Service, Trigger: r.Trigger, Result: control.Refused, At: time.Now()}
-	if err != nil {
-		o.Reason = err.Error()
-	}
-	for _, name := range names { // one after the other, up to the first that fails
-		r.Service = name
-		if o = b.upgrade(ctx, r); o.Result != control.Ready {
-			break
-		}
-	}
+	o := b.dispatch(ctx, r)
 	b.a.outcomes.Finish(o)
 	return o
 }
 
-// names are the services that a request means.
-func (b backend) names(name string) ([]string, error) {
-	var all []string
-	for _, s := range b.a.services {
-		if name == "" || name == s.conf.Name {
-			all = append(all, s.conf.Name)
+// names are the services that a request means; none: all.
+func (b backend) names(wanted ...string) ([]string, error) {
+	var all, chosen []string
+	b.a.ask(func() {
+		for _, s := range b.a.services {
+			if !s.leaving {
+				all = append(all, s.name)
+			}
+		}
+	})
+	for _, name := range wanted {
+		switch {
+		case name == "" || slices.Contains(chosen, name):
+		case !slices.Contains(all, name):
+			return nil, unknownService(name, all)
+		default:
+			chosen = append(chosen, name)
 		}
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("no service is called %q", name)
+	if len(chosen) == 0 {
+		return all, nil
 	}
-	return all, nil
+	return chosen, nil
 }
 
+func unknownService(name string, all []string) error {
+	return hinted(fmt.Errorf("no service is called %q", name), "there is "+joined(all))
+}
+
+func joined(names []string) string { return strings.Join(names, ", ") }
+
+// upgrade asks for one of one service, and waits for its end.
 func (b backend) upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
-	gone := control.Outcome{ID: r.ID, Service: r.Service, Trigger: r.Trigger, Result: control.Refused, Reason: "the keeper has ended", At: time.Now()}
+	return b.wait(ctx, r.Service, r.ID, r.Trigger, func(s *service, id int) { s.request(r, trigger(r.Trigger), id) })
+}
+
+// wait makes a request of a service, and waits until it is answered. When ctx is
+// done it is cancelled.
+func (b backend) wait(ctx context.Context, name, id, why string, request func(s *service, id int)) control.Outcome {
+	gone := control.Outcome{ID: id, Service: name, Trigger: why, Result: control.Refused, Reason: "the keeper has ended", At: time.Now()}
 	done := make(chan control.Outcome, 1)
 	var s *service
-	var id int
+	var number int
 	if !b.a.ask(func() {
-		s = b.a.service(r.Service)
-		id = s.request(r, trigger(r.Trigger), &waiter{id: r.ID, trigger: r.Trigger, done: func(o control.Outcome) { done <- o }})
+		if s = b.a.service(name); s == nil {
+			gone.Reason = "the service has ended"
+			done <- gone
+			return
+		}
+		number = s.await(&waiter{id: id, trigger: why, done: func(o control.Outcome) { done <- o }})
+		request(s, number)
 	}) {
 		return gone
 	}
@@ -70,7 +90,7 @@ func (b backend) upgrade(ctx context.Context, r control.UpgradeRequest) control.
 	case o := <-done:
 		return o
 	case <-ctx.Done():
-		b.a.post(func() { s.feed(event{kind: evCancel, request: id}) })
+		b.a.post(func() { s.feed(event{kind: evCancel, request: number}) })
 	case <-b.a.done:
 	}
 	select {
@@ -91,10 +111,19 @@ func (b backend) Outcome(ctx context.Context, id string) (control.Outcome, bool)
 }
 
 func (b backend) Stop(_ context.Context, r control.StopRequest) error {
-	if _, err := b.names(r.Service); err != nil {
+	named := r.Service != "" || len(r.Services) > 0
+	names, err := b.names(append(r.Services, r.Service)...)
+	if err != nil {
 		return err
 	}
-	b.a.ask(func() { b.a.stop(r.Service, r.Now) })
+	if !named {
+		names = []string{""}
+	}
+	b.a.ask(func() {
+		for _, name := range names {
+			b.a.stop(name, r.Now)
+		}
+	})
 	return nil
 }
 
@@ -109,7 +138,7 @@ func (b backend) Ready() bool {
 	b.a.ask(func() {
 		ok = !b.a.stopping
 		for _, s := range b.a.services {
-			ok = ok && s.serves()
+			ok = ok && (s.leaving || s.serves())
 		}
 	})
 	return ok
@@ -176,7 +205,7 @@ func ownPath() string {
 }
 
 func (s *service) describe() control.Service {
-	d := control.Service{Name: s.conf.Name, State: s.what(), Generation: s.current, LastOutcome: s.outcome, LastCrash: s.crash,
+	d := control.Service{Name: s.conf.Name, Workers: s.state.policy.workers, State: s.what(), Generation: s.current, LastOutcome: s.outcome, LastCrash: s.crash,
 		Crashes: len(s.state.deaths), Restarts: s.restarts, Upgrades: s.upgrades, Notes: append([]string(nil), s.notes...)}
 	for _, k := range s.sockets {
 		d.Listen = append(d.Listen, k.label+k.listen)
@@ -242,7 +271,7 @@ func (s *service) describeGeneration(g generation) control.Generation {
 		if p == nil {
 			continue
 		}
-		cw := control.Worker{Index: w.index, State: lifeState(w.life, s.state.phase), Status: p.words,
+		cw := control.Worker{Index: w.index, State: lifeState(w.life, s.state.phase), Since: p.since, Heard: p.heard, Rescued: p.adopted, Status: p.words,
 			Process: control.Process{PID: p.pid(), Started: p.started, Build: p.build}}
 		if p.program != nil {
 			cw.Binary, cw.Changed = p.program.path, p.program.changed()
@@ -282,13 +311,12 @@ func lifeState(l life, p phase) control.State {
 
 // changed reports whether what lies at the program's path is another file now.
 func (p *program) changed() bool {
-	if p.pinned == nil {
-		return false
-	}
-	was, err := p.pinned.Stat()
-	if err != nil {
+	if p.file == nil {
 		return false
 	}
 	is, err := os.Stat(p.path)
-	return err != nil || !os.SameFile(was, is)
+	if err != nil || !os.SameFile(p.file, is) {
+		return true
+	}
+	return p.script && (!is.ModTime().Equal(p.file.ModTime()) || is.Size() != p.file.Size()) // others can't be written to while they run
 }

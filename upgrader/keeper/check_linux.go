@@ -52,6 +52,8 @@ func (c *Service) fill() error {
 	defaults(&c.Ready, DefaultReady)
 	defaults(&c.Capture, DefaultCapture)
 	defaults(&c.Rescue, On)
+	defaults(&c.Handover, On)
+	defaults(&c.Foreign, On)
 	defaults(&c.RescueTimeout, DefaultRescueTimeout)
 	if err := c.check(); err != nil {
 		return err
@@ -82,8 +84,16 @@ func (c *Service) check() error {
 	default:
 		return &Error{Err: fmt.Errorf("capture %q: stderr, all or none", c.Capture)}
 	}
-	if c.Rescue != On && c.Rescue != Off {
-		return &Error{Err: fmt.Errorf("rescue %q: on or off", c.Rescue)}
+	for _, s := range []struct {
+		name  string
+		value Switch
+	}{{"rescue", c.Rescue}, {"handover", c.Handover}, {"foreign", c.Foreign}} {
+		if s.value != On && s.value != Off {
+			return &Error{Err: fmt.Errorf("%s %q: on or off", s.name, s.value)}
+		}
+	}
+	if c.Workers > maxWorkers {
+		return &Error{Err: fmt.Errorf("%d workers: at most %d", c.Workers, maxWorkers)}
 	}
 	if err := c.readPage(); err != nil {
 		return err

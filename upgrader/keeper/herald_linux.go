@@ -6,7 +6,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
 
@@ -15,14 +14,13 @@ import (
 type herald struct {
 	queue    chan notice
 	notifier *sd.Notifier // nil: there is no manager
-	workers  map[string]*pidfile.File
 	log      logrus.FieldLogger
 	was      string // "": nothing said yet; "ready", "reloading", "stopping"
 	done     chan struct{}
 }
 
-func newHerald(n *sd.Notifier, workers map[string]*pidfile.File, log logrus.FieldLogger) *herald {
-	h := &herald{queue: make(chan notice, 1024), notifier: n, workers: workers, log: log, done: make(chan struct{})}
+func newHerald(n *sd.Notifier, log logrus.FieldLogger) *herald {
+	h := &herald{queue: make(chan notice, 1024), notifier: n, log: log, done: make(chan struct{})}
 	go h.run()
 	return h
 }
@@ -51,8 +49,8 @@ func (h *herald) run() {
 }
 
 func (h *herald) tell(n notice) error {
-	if f := h.workers[n.service]; f != nil && n.worker != 0 {
-		if err := f.Write(n.worker); err != nil {
+	if n.pidfile != nil && n.worker != 0 {
+		if err := n.pidfile.Write(n.worker); err != nil {
 			h.log.WithError(err).Error("write the worker's PID file")
 		}
 	}
@@ -60,6 +58,9 @@ func (h *herald) tell(n notice) error {
 	switch {
 	case n.kind == "store":
 		return h.store(n)
+	case n.kind == "forget":
+		n.pidfile.Remove()
+		return n.pidfile.Close()
 	case n.kind == "ready" && (h.was != "ready" || n.text != ""):
 		m, h.was = m.Ready().MainPID(os.Getpid()), "ready"
 	case n.kind == "reloading" && h.was == "ready":

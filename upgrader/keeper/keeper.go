@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,24 +16,32 @@ import (
 // actor is the goroutine which owns everything: the states of all services, and
 // what belongs to them. Everybody else sends it functions to run.
 type actor struct {
-	id       string // random: of this keeper
-	os       system
-	inbox    chan func()
-	done     chan struct{} // closed when every service has ended
-	log      logrus.FieldLogger
-	events   *control.Events
-	outcomes *control.Outcomes
-	services []*service
-	later    []func() // to be run after the one that runs
-	started  time.Time
-	onReady  func()
-	stopping bool
-	once     sync.Once
-	endings  atomic.Int32 // groups of connections that are being ended
+	id          string // random: of this keeper
+	os          system
+	inbox       chan func()
+	done        chan struct{} // closed when every service has ended
+	log         logrus.FieldLogger
+	events      *control.Events
+	outcomes    *control.Outcomes
+	services    []*service
+	lastService int
+	held        holdings
+	rounds      rounds
+	reread      func() ([]Service, error)        // nil: the configuration is what it is
+	basics      func(conf *Service) []string     // what is in the environment of all workers
+	open        func(a address) (*socket, error) // binds
+	ackPath     string                           // of einhorn's command socket; "": none
+	later       []func()                         // to be run after the one that runs
+	started     time.Time
+	onReady     func()
+	stopping    bool
+	once        sync.Once
+	endings     atomic.Int32 // groups of connections that are being ended
 }
 
 func newActor(os system, log logrus.FieldLogger) *actor {
 	return &actor{os: os, inbox: make(chan func(), 64), done: make(chan struct{}), log: log,
+		basics: func(*Service) []string { return nil }, open: bind,
 		events: control.NewEvents(0), outcomes: &control.Outcomes{}, started: time.Now()}
 }
 
@@ -88,6 +97,17 @@ func (a *actor) settle() {
 		a.later = a.later[1:]
 		f()
 	}
+	a.services = slices.DeleteFunc(a.services, func(s *service) bool {
+		gone := s.leaving && s.state.phase == ended && len(a.services) > 1
+		if gone {
+			s.release()
+			a.later = append(a.later, a.letGo)
+		}
+		return gone
+	})
+	if len(a.later) > 0 {
+		a.settle()
+	}
 }
 
 func (a *actor) over() bool {
@@ -101,7 +121,7 @@ func (a *actor) over() bool {
 
 func (a *actor) service(name string) *service {
 	for _, s := range a.services {
-		if s.conf.Name == name {
+		if s.name == name && !s.leaving {
 			return s
 		}
 	}
@@ -127,7 +147,7 @@ func (a *actor) stop(name string, now bool) {
 // ready tells those above, when every service has had a ready generation.
 func (a *actor) ready() {
 	for _, s := range a.services {
-		if s.state.good == 0 {
+		if s.state.good == 0 && !s.leaving {
 			return
 		}
 	}

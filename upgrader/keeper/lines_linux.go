@@ -71,19 +71,28 @@ func (m *messenger) Send(msg kept.Message, files ...int) {
 func (s *service) introduce(p *process) {
 	for _, q := range s.procs {
 		_, w := s.state.find(q.proc)
-		if q == p || q.index != p.index || q.line == nil || w == nil || w.life != draining || q.drained != nil && !q.estate.bereft() {
+		mine := q.index == p.index || q.index >= s.state.policy.workers && q.drained != nil
+		if q == p || !mine || q.line == nil || w == nil || w.life != draining || q.drained != nil && !q.estate.bereft() {
 			continue
 		}
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			s.a.log.WithError(err).Error("make a link between two workers: connections won't move")
-			return
-		}
-		q.estate.bind(p.estate, fds[0])
-		q.line.Send(&kept.Peer{Role: kept.Successor, Generation: p.generation, PID: p.pid()}, fds[0])
-		p.line.Send(&kept.Peer{Role: kept.Predecessor, Generation: q.generation, PID: q.pid()}, fds[1])
+		s.connect(q, p)
 	}
 }
+
+// connect lets connections move from q to p.
+func (s *service) connect(q, p *process) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		s.a.log.WithError(err).Error("make a link between two workers: connections won't move")
+		return
+	}
+	q.estate.bind(p.estate, fds[0])
+	q.line.Send(&kept.Peer{Role: kept.Successor, Generation: p.generation, PID: p.pid()}, fds[0])
+	p.line.Send(&kept.Peer{Role: kept.Predecessor, Generation: q.generation, PID: q.pid()}, fds[1])
+}
+
+// Roomy leaves half of the queue to what must arrive.
+func (m *messenger) Roomy() bool { return len(m.queue) < lineQueue/2 }
 
 func (m *messenger) Close() { close(m.queue) }
 

@@ -276,7 +276,7 @@ func (o *order) verdict(outdated int) string {
 
 // conclusion records how an order ended, and answers those who asked for it.
 func (m *machine) conclusion(o *order, r result, reason string) {
-	m.do(action{kind: doAnswer, result: r, reason: reason, generation: o.number, why: o.why, condition: o.condition})
+	m.do(action{kind: doAnswer, result: r, reason: reason, generation: o.number, why: o.why, condition: o.condition, design: o.design})
 	m.answer(o.requests, r, reason)
 }
 

@@ -28,6 +28,9 @@ func prepare(conf *Service, args []string) (*program, error) {
 		return nil, err
 	}
 	p := &program{path: path, args: command, given: args}
+	if p.file, err = os.Stat(path); err != nil {
+		return nil, err
+	}
 	if p.env, err = environment(conf); err != nil {
 		return nil, err
 	}
@@ -108,6 +111,9 @@ func environment(conf *Service) ([]string, error) {
 		mine := false
 		for _, o := range ours {
 			mine = mine || key == o
+		}
+		for _, f := range foreignPrefixes {
+			mine = mine || strings.HasPrefix(key, f)
 		}
 		if !mine {
 			kept = append(kept, e)

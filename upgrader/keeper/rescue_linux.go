@@ -23,7 +23,7 @@ func (c *Service) rescues() bool { return c.Rescue != Off }
 // adoptVault is called from a worker's own goroutine, before anything that the
 // worker says later is heard.
 func (s *service) adoptVault(p *process, m *kept.Vault, files []int) {
-	if !s.conf.rescues() || s.a.os.vaults == nil {
+	if !p.conf.rescues() || s.a.os.vaults == nil {
 		closeAll(files)
 		return
 	}
@@ -61,7 +61,7 @@ func (s *service) inherit(p *process, b *bequest) {
 		go s.sortOut(p, givers, b)
 	}
 	if len(b.sent) > 0 {
-		go s.sortOutSent(heirs, l, b.sent)
+		go s.sortOutSent(heirs, l, b.sent, b.options.Page)
 	} else if l >= 0 {
 		unix.Close(l)
 	}
@@ -179,7 +179,7 @@ func (g *estate) afterwards() (map[uint64]bool, bool) {
 
 // sortOutSent finds a home for connections whose worker died while it was sending
 // them to another one, which may have got them.
-func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded) {
+func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded, page *vault.Page) {
 	if fd >= 0 {
 		heirs[len(heirs)-1].hearOut(fd)
 	}
@@ -210,7 +210,7 @@ func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded) {
 		case c.Clean:
 			idle = append(idle, c)
 		default:
-			begun = append(begun, vault.Farewell{FD: c.FD, Answer: s.conf.page.Render(http.StatusServiceUnavailable, c.Kind, time.Now())})
+			begun = append(begun, vault.Farewell{FD: c.FD, Answer: page.Render(http.StatusServiceUnavailable, c.Kind, time.Now())})
 		}
 	}
 	s.a.post(func() {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -40,22 +39,23 @@ func Run(ctx context.Context, c Config) error {
 
 // keeper is what Run has made, in the order in which it was made.
 type keeper struct {
-	conf     *Config
-	logs     *logs
-	actor    *actor
-	host     *host
-	herald   *herald
-	receiver *sd.Receiver
-	lines    *net.UnixListener
-	control  *control.Listener
-	server   *control.Server
-	metrics  func() // ends what makes them
-	observer *observer
-	pidfile  *pidfile.File
-	workers  map[string]*pidfile.File // by service
-	manager  sd.Environment
-	signals  chan os.Signal
-	terminal bool // there was one at the start
+	conf       *Config
+	logs       *logs
+	actor      *actor
+	host       *host
+	herald     *herald
+	receiver   *sd.Receiver
+	lines      *net.UnixListener
+	control    *control.Listener
+	server     *control.Server
+	metrics    func() // ends what makes them
+	observer   *observer
+	pidfile    *pidfile.File
+	acks       *acks // nil: nobody wants any, or they can't be had
+	manager    sd.Environment
+	statusFile *statusFile
+	signals    chan os.Signal
+	terminal   bool // there was one at the start
 }
 
 // open makes everything that can fail before the first process is started.
@@ -84,13 +84,7 @@ func (k *keeper) open() error {
 	if k.pidfile, err = acquire(k.conf.PIDFile); err != nil {
 		return err
 	}
-	k.workers = map[string]*pidfile.File{}
-	for _, s := range k.conf.Services {
-		if k.workers[s.Name], err = acquire(s.WorkerPIDFile); err != nil {
-			return err
-		}
-	}
-	k.herald = newHerald(notifier, k.workers, k.conf.Log)
+	k.herald = newHerald(notifier, k.conf.Log)
 	id := strings.ToLower(rand.Text())
 	if k.host, err = newHost(id, k.logs); err != nil {
 		return &Error{Err: err}
@@ -103,6 +97,8 @@ func (k *keeper) open() error {
 	}
 	k.actor = newActor(k.host.system(k.herald), k.conf.Log)
 	k.actor.id, k.actor.onReady = id, k.conf.Ready
+	k.actor.basics, k.actor.reread = k.environment, k.conf.Reread
+	k.openAcks()
 	if err := k.openSockets(passed); err != nil {
 		return err
 	}
@@ -111,6 +107,11 @@ func (k *keeper) open() error {
 	}
 	if err := k.openControl(); err != nil {
 		return err
+	}
+	if k.conf.StatusFile != "" {
+		if k.statusFile, err = openStatusFile(k.conf.StatusFile, backend{k.actor}, k.conf.Log); err != nil {
+			return err
+		}
 	}
 	if k.pidfile != nil {
 		if err := k.pidfile.Write(os.Getpid()); err != nil {
@@ -144,6 +145,13 @@ func (k *keeper) openSockets(passed []sd.Socket) error {
 	var fresh []*socket
 	for i := range k.conf.Services {
 		c := &k.conf.Services[i]
+		f, err := acquire(c.WorkerPIDFile)
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			k.actor.held.pidfiles = append(k.actor.held.pidfiles, f)
+		}
 		var sockets []*socket
 		for _, l := range c.Listen {
 			a, err := parseAddress(l)
@@ -157,20 +165,34 @@ func (k *keeper) openSockets(passed []sd.Socket) error {
 				}
 				fresh = append(fresh, s)
 			}
+			s.asked = a
 			sockets = append(sockets, s)
+			k.actor.held.sockets = append(k.actor.held.sockets, s)
 		}
-		k.actor.services = append(k.actor.services, newService(k.actor, c, sockets))
+		k.actor.services = append(k.actor.services, newService(k.actor, &design{c, sockets, f}))
 	}
 	if first := k.actor.services[0]; len(inherited) > 0 { // nobody has asked for them by name
 		first.sockets = append(first.sockets, inherited...)
+		first.always = inherited
+		k.actor.held.sockets = append(k.actor.held.sockets, inherited...)
 	}
 	if len(fresh) > 0 {
 		k.herald.announce(notice{kind: "store", store: fresh})
 	}
-	for _, s := range k.actor.services {
-		s.env = k.environment(s.conf)
-	}
 	return nil
+}
+
+// openAcks makes einhorn's command socket, if it can be.
+func (k *keeper) openAcks() {
+	if !slices.ContainsFunc(k.conf.Services, func(s Service) bool { return s.Foreign != Off }) && k.conf.Reread == nil {
+		return
+	}
+	var err error
+	if k.acks, err = listenAcks(); err != nil {
+		k.conf.Log.WithError(err).Debug("no socket for einhorn's acks")
+		return
+	}
+	k.actor.ackPath = k.acks.path()
 }
 
 func take(from []*socket, a address) (*socket, []*socket) {
@@ -222,6 +244,13 @@ func (k *keeper) openControl() error {
 func (k *keeper) run(ctx context.Context) error {
 	go k.actor.acceptLines(k.lines)
 	go k.actor.hearNotices(k.receiver)
+	if k.acks != nil {
+		go k.acks.serve(k.actor)
+	}
+	if k.statusFile != nil {
+		go k.statusFile.run()
+		defer k.statusFile.end()
+	}
 	go k.obeySignals(ctx)
 	if k.control != nil {
 		go k.server.Serve(k.control)
@@ -266,9 +295,7 @@ func (k *keeper) obey(sig syscall.Signal) {
 		case sig == syscall.SIGTERM, sig == syscall.SIGINT, sig == syscall.SIGHUP && k.terminal && !hasTerminal():
 			k.actor.stop("", false)
 		case sig == syscall.SIGHUP:
-			for _, s := range k.actor.services {
-				s.request(control.UpgradeRequest{}, bySignal, nil)
-			}
+			k.actor.hangup()
 		case sig == syscall.SIGUSR1 && !k.conf.passes(sig):
 		default:
 			k.actor.forward(sig)
@@ -343,21 +370,23 @@ func (k *keeper) close() {
 	if k.receiver != nil {
 		k.receiver.Close()
 	}
+	if k.acks != nil {
+		k.acks.close()
+	}
 	if k.actor != nil {
-		for _, s := range k.actor.services {
-			for _, l := range s.sockets {
-				l.close(true)
-			}
+		for _, l := range k.actor.held.sockets {
+			l.close(true)
+		}
+		for _, f := range k.actor.held.pidfiles {
+			k.herald.announce(notice{kind: "forget", pidfile: f})
 		}
 	}
 	if k.herald != nil {
 		k.herald.end()
 	}
-	for _, f := range append(slices.Collect(maps.Values(k.workers)), k.pidfile) {
-		if f != nil {
-			f.Remove()
-			f.Close()
-		}
+	if k.pidfile != nil {
+		k.pidfile.Remove()
+		k.pidfile.Close()
 	}
 	if k.logs != nil {
 		k.logs.close()

@@ -27,7 +27,8 @@ type socket struct {
 	listen string // "network:address" as bound; "": not a listening socket
 	path   string // to be removed in the end; "": none
 	inode  uint64
-	stored bool // pushed by a worker
+	stored bool    // pushed by a worker
+	asked  address // for which it was made, or taken
 }
 
 // bind makes the socket of an address.
@@ -54,6 +55,7 @@ func bind(a address) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.asked = a
 	if a.name != "" {
 		s.label = a.name + "="
 	}

@@ -213,7 +213,7 @@ type action struct {
 	generation int
 	program    int
 	args       []string // spawn: of a program to be read from disk
-	design     int      // spawn: by which it is read; 0: the last one
+	design     int      // spawn, answer: by which it is read; 0: the last one
 	partial    bool     // commit: more workers of the upgrade are to come; the program is not the last good one yet
 	condition  condition
 	why        trigger
@@ -311,6 +311,11 @@ func (s *state) coming(index int) bool {
 
 // rolls reports whether g is what replaces workers one by one.
 func (s *state) rolls(g *generation) bool { return s.changes(g) && s.change.rolling }
+
+// needs reports whether an order comes with a design.
+func (s *state) needs(design int) bool {
+	return s.change != nil && s.change.design == design || s.further != nil && s.further.design == design
+}
 
 // retire says whether there is to be a worker of that index at all.
 func (s *state) retire(index int, yes bool) {

@@ -123,6 +123,7 @@ func (s *service) handOn(p *process, conns []stranded) {
 
 func (s *service) handed(p *process, n int) {
 	if n > 0 {
+		p.adopted += int64(n)
 		s.tell(control.Event{Kind: control.EventHandover, Generation: p.generation, PID: p.pid(),
 			Text: "took over rescued connections", Counts: map[string]int{"moved": n}})
 	}

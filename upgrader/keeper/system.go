@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -97,9 +98,13 @@ type program struct {
 	path   string
 	args   []string
 	env    []string
-	script bool     // can't be pinned
-	pinned *os.File // O_PATH; nil: a script
-	given  []string // arguments that were asked for; nil: the configuration's
+	script bool        // can't be pinned
+	pinned *os.File    // O_PATH; nil: a script
+	given  []string    // arguments that were asked for; nil: the configuration's
+	file   os.FileInfo // what lay at path; nil: not known
+
+	conf    *Service  // by which it was found
+	sockets []*socket // of the service, for its processes
 }
 
 func (p *program) close() {
@@ -110,10 +115,10 @@ func (p *program) close() {
 
 // notice is what the world above is told, in order.
 type notice struct {
-	kind    string // "ready", "reloading", "status", "stopping", "watchdog"
+	kind    string // "ready", "reloading", "status", "stopping", "watchdog", "serving", "store", "forget"
 	text    string
-	service string
-	worker  int // ready: the PID for the workers' PID file; 0: none
+	pidfile *pidfile.File // nil: none
+	worker  int           // its PID, for the file; 0: none
 	store   []*socket
 	remove  []string
 }
@@ -121,6 +126,7 @@ type notice struct {
 // line is the way to a worker that has this library in it.
 type line interface {
 	Send(m kept.Message, files ...int) // doesn't block; takes over the files
+	Roomy() bool                       // a message that may be lost wouldn't take the room of others
 	Close()
 }
 

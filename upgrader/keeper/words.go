@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"context"
 	"syscall"
 	"time"
 
@@ -52,14 +53,14 @@ func (s *service) notified(p *process, m *sd.Received) {
 
 // pet begins, or goes on with, watching that a worker is heard of.
 func (s *service) pet(p *process) {
-	if s.conf.Watchdog == 0 {
+	if p.conf.Watchdog == 0 {
 		return
 	}
 	if p.watchdog != nil {
-		p.watchdog.Reset(s.conf.Watchdog)
+		p.watchdog.Reset(p.conf.Watchdog)
 		return
 	}
-	p.watchdog = time.AfterFunc(s.conf.Watchdog, func() {
+	p.watchdog = time.AfterFunc(p.conf.Watchdog, func() {
 		s.a.post(func() {
 			if s.procs[p.proc] == p {
 				s.feed(event{kind: evHung, proc: p.proc})
@@ -87,7 +88,7 @@ func (s *service) stage(p *process, m *sd.Received) {
 }
 
 func (s *service) applyIfServing(p *process) {
-	if _, w := s.state.find(p.proc); w != nil && w.life == serving {
+	if g, w := s.state.find(p.proc); w != nil && w.life == serving && !s.state.rolls(g) {
 		s.applyStore(p)
 	}
 }
@@ -147,7 +148,9 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 	case *kept.Leave:
 		s.feed(event{kind: evLeaving, proc: p.proc})
 	case *kept.Status:
-		p.status = m
+		p.status, p.heard = m, time.Now()
+	case *kept.Broadcast:
+		s.broadcast(p, m.Message)
 	case *kept.Event:
 		s.relay(p, m.Event)
 	case *kept.Stop:
@@ -160,8 +163,8 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 func (s *service) welcome(p *process, m *kept.Hello) {
 	p.helloed, p.build = true, m.Build
 	p.line.Send(&kept.Welcome{Version: kept.Version, Service: s.conf.Name, Generation: p.generation, Worker: p.index,
-		Workers: s.conf.Workers, KillTimeout: s.conf.KillTimeout, StopTimeout: s.conf.StopTimeout, Crashes: len(s.state.deaths),
-		Rescue: s.conf.rescues()})
+		Workers: s.state.policy.workers, KillTimeout: p.conf.KillTimeout, StopTimeout: p.conf.StopTimeout, Crashes: len(s.state.deaths),
+		Rescue: p.conf.rescues()})
 	if _, w := s.state.find(p.proc); w != nil && w.life == serving { // taken for ready before it said hello
 		p.line.Send(&kept.Go{})
 	}
@@ -204,16 +207,25 @@ func (s *service) asks(p *process, r control.UpgradeRequest) {
 		r.ID = control.NewID()
 	}
 	s.a.outcomes.Begin(r.ID)
-	why := byControl
-	if r.Trigger != "" {
-		why = trigger(r.Trigger)
-	}
-	s.request(r, why, &waiter{id: r.ID, trigger: r.Trigger, done: func(o control.Outcome) {
+	answer := func(o control.Outcome) {
 		s.a.outcomes.Finish(o)
 		if p.line != nil {
 			p.line.Send(&kept.Outcome{Outcome: o})
 		}
-	}})
+	}
+	if s.a.reread != nil {
+		r.Service, r.Services = s.name, nil
+		go func() {
+			o := backend{s.a}.dispatch(context.Background(), r)
+			s.a.post(func() { answer(o) })
+		}()
+		return
+	}
+	why := byControl
+	if r.Trigger != "" {
+		why = trigger(r.Trigger)
+	}
+	s.request(r, why, s.await(&waiter{id: r.ID, trigger: r.Trigger, done: answer}))
 }
 
 // forward passes a signal on to all workers that serve.
