@@ -67,7 +67,8 @@ type setting struct {
 	Web       []string
 	Others    []string // of a service of Conns, which says hello and then nothing
 	RescueOff bool
-	Holds     bool // a flock, a port, a session with the test, see held
+	Holds     bool   // a flock, a port, a session with the test, see held
+	Record    string // a file, see recorded
 	Lock      string
 	Session   string
 }
@@ -97,6 +98,11 @@ func asWorker(text string) {
 	})))
 	app.Handle("GET /hang", strict.Stamp(g, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { select {} })))
 	app.Handle("GET /half", strict.Stamp(g, http.HandlerFunc(half)))
+	if set.Record != "" {
+		f, err := os.OpenFile(set.Record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		check(err)
+		app.Handle("/record", strict.Stamp(g, recorded(f)))
+	}
 	check(s.Run(context.Background()))
 }
 
