@@ -25,22 +25,26 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 	s.moving.Store(to != nil)
 	s.draining.Store(true)
 	s.epoch.Load().end()
-	var hooks, work sync.WaitGroup
+	var hooks, work, moving sync.WaitGroup
 	if s.o.OnDrain != nil {
 		hooks.Go(func() { s.onDrain(ctx) })
 	}
 	// 2. What is idle moves or closes; what is in flight comes to its end.
-	how := ending{stopping: d.Reason == upgrader.Stopped, sender: to}
+	how := ending{stopping: d.Reason == upgrader.Stopped, sender: to, arrived: s.arrivals(ctx, d), moved: moving.Done}
 	for _, r := range s.runners {
+		if _, moves := r.(*httpRunner); moves {
+			moving.Add(1)
+		}
 		work.Go(func() { r.drain(ctx, how) })
 	}
 	done := make(chan struct{})
 	go func() {
+		// A successor that drains itself waits for this word, and needn't wait for
+		// what can't move.
+		moving.Wait()
+		told := s.sendLast(ctx, &all, 0)
 		work.Wait()
-		s.drainRest(ctx, how, &all)
-		for _, to := range all.list() {
-			s.sent(ctx, to)
-		}
+		s.sendLast(ctx, &all, told)
 		hooks.Wait()
 		s.hooks.wait()
 		close(done)
@@ -94,18 +98,28 @@ func (s *senders) add(to *handover.Sender) {
 	s.all = append(s.all, to)
 }
 
-// drainRest sees to connections that came while the others went.
-func (s *Server) drainRest(ctx context.Context, how ending, all *senders) {
-	s.intake.end(ctx)
-	list := all.list()
-	how.sender = list[len(list)-1]
-	var work sync.WaitGroup
-	for _, r := range s.runners {
-		if h, ok := r.(*httpRunner); ok {
-			work.Go(func() { h.drain(ctx, how) })
+// arrivals is closed when no more connections of other processes come. Generations
+// before this one may still drain: what they send moves on from here.
+func (s *Server) arrivals(ctx context.Context, d *upgrader.Drain) <-chan struct{} {
+	arrived := make(chan struct{})
+	go func() {
+		defer close(arrived)
+		if d.Reason == upgrader.Stopped {
+			s.intake.end()
+		} else {
+			s.intake.finish(ctx)
 		}
+	}()
+	return arrived
+}
+
+// sendLast ends the handovers except for the first ones. It returns their number.
+func (s *Server) sendLast(ctx context.Context, all *senders, first int) int {
+	list := all.list()
+	for _, to := range list[first:] {
+		s.sent(ctx, to)
 	}
-	work.Wait()
+	return len(list)
 }
 
 // redirect lets connections go to another successor.

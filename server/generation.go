@@ -56,4 +56,6 @@ type runner interface {
 type ending struct {
 	stopping bool             // nobody follows
 	sender   *handover.Sender // nil: connections can't move
+	arrived  <-chan struct{}  // closed when no more connections of others come
+	moved    func()           // httpRunners call it when nothing is left that can move
 }

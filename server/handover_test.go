@@ -5,6 +5,7 @@ package server
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,13 @@ import (
 // successors connects two generations of one process: what the first drains
 // goes to the second.
 func successors(t *testing.T) (old, next *fakeGeneration) {
+	t.Helper()
+	old, next = newFake(), newFake()
+	succeeds(t, old, next)
+	return old, next
+}
+
+func succeeds(t *testing.T, old, next *fakeGeneration) {
 	t.Helper()
 	ours, file, err := link.Pair()
 	if err != nil {
@@ -39,10 +47,8 @@ func successors(t *testing.T) (old, next *fakeGeneration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, next = newFake(), newFake()
 	old.to, next.from = ours, make(chan *link.Conn, 1)
 	next.from <- theirs
-	return old, next
 }
 
 func generationNumber(n string) http.HandlerFunc {
@@ -94,6 +100,58 @@ func TestConnectionsMove(t *testing.T) {
 	t.Logf("%d answers by the old generation, %d by the new one", seen[1].Load(), seen[2].Load())
 	if n := next.runners[0].(*httpRunner).live.Counts(); n.Adopted != 32 {
 		t.Errorf("%d adopted, want 32", n.Adopted)
+	}
+}
+
+// A connection goes on although the generation that it moves to is replaced while
+// its request is still being answered. What can't move holds up only its own
+// generation.
+func TestConnectionsPassThroughADrainingGeneration(t *testing.T) {
+	one, two := successors(t)
+	three := newFake()
+	succeeds(t, two, three)
+	h := newSlow()
+	taken := make(chan net.Conn, 1)
+	first := startOn(t, t.Context(), one, Options{IdleGrace: time.Hour}, web(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/taken" {
+			c, _, _ := w.(http.Hijacker).Hijack()
+			taken <- c
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	second := startOn(t, t.Context(), two, Options{IdleGrace: time.Hour}, web(generationNumber("2")))
+	startOn(t, t.Context(), three, Options{}, web(generationNumber("3")))
+
+	slow, hijacked := dial(t, first.Addr("web")), dial(t, first.Addr("web"))
+	slow.send("GET", "/slow", "")
+	within(t, "request", h.began)
+	hijacked.send("GET", "/taken", "")
+	c := <-taken
+	for _, r := range []*rig{first, second} {
+		r.gen.end(upgrader.Replaced, time.Minute)
+		within(t, "drain", r.epoch.Load().Done())
+	}
+	slow.send("POST", "/", "pipelined")
+	close(h.release)
+	res, _ := slow.answer()
+	if res.Close {
+		t.Error("told to come back")
+	}
+	slow.answer()
+	if err := second.wait(t); err != nil {
+		t.Error(err)
+	}
+	res, body := slow.get("/")
+	wantAnswer(t, res, body, 200, "3", false)
+	select {
+	case <-first.done:
+		t.Error("the first generation has not waited for what was hijacked")
+	default:
+	}
+	c.Close()
+	if err := first.wait(t); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -10,13 +10,14 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// receive takes over connections of the generation before, until ctx is done.
-func (s *Server) receive(ctx context.Context, sources <-chan *link.Conn) {
+// receive takes over connections of other processes; those that come before open
+// is done.
+func (s *Server) receive(open context.Context, sources <-chan *link.Conn) {
 	for {
 		select {
 		case l := <-sources:
-			s.intake.work.Go(func() { s.receiveFrom(ctx, l) })
-		case <-ctx.Done():
+			s.intake.work.run(func() { s.receiveFrom(s.intake.ctx, l) })
+		case <-open.Done():
 			return
 		}
 	}

@@ -205,13 +205,10 @@ func snapshot(x *request) *http.Request {
 }
 
 func (h *httpRunner) drain(ctx context.Context, how ending) {
-	grace := h.s.o.IdleGrace
-	if how.stopping {
-		grace = 0
-	}
 	h.goAway()
-	h.table.begin(grace)
-	err := h.drainMoving(ctx, live.DrainOptions{Sender: how.sender, IdleGrace: grace, Stopping: how.stopping})
+	h.table.begin(h.grace(how))
+	err := h.drainMoving(ctx, how)
+	how.moved()
 	if err == nil && len(h.wrapped) > 0 {
 		pause(ctx, settle) // what those have accepted is seen a little later
 	}
@@ -226,8 +223,17 @@ func (h *httpRunner) drain(ctx context.Context, how ending) {
 	}
 }
 
+// grace is how long connections that can't move may be idle.
+func (h *httpRunner) grace(how ending) time.Duration {
+	if how.stopping {
+		return 0
+	}
+	return h.s.o.IdleGrace
+}
+
 // drainMoving begins again whenever there is another sender.
-func (h *httpRunner) drainMoving(ctx context.Context, o live.DrainOptions) error {
+func (h *httpRunner) drainMoving(ctx context.Context, how ending) error {
+	o := live.DrainOptions{Sender: how.sender, Arrived: how.arrived, IdleGrace: h.grace(how), Stopping: how.stopping}
 	for {
 		attempt, to := h.another.begin(ctx)
 		if to != nil {

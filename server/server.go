@@ -204,7 +204,7 @@ func (s *Server) live(ctx context.Context) error {
 		return err
 	}
 	s.intake.begin(s)
-	defer s.intake.end(context.Background())
+	defer s.intake.end()
 	ready := make(chan error, 1)
 	go func() { ready <- s.gen.Ready() }()
 

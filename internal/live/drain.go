@@ -18,6 +18,9 @@ type DrainOptions struct {
 	IdleGrace time.Duration
 	// Stopping: idle connections are closed at once.
 	Stopping bool
+	// Arrived is closed when Adopt is called no more; nil: it isn't any more. What
+	// it still brings moves as well.
+	Arrived <-chan struct{}
 }
 
 // ErrResumed is what Drain returns when Resume ended it.
@@ -131,9 +134,12 @@ func (t *Table) Drain(ctx context.Context, o DrainOptions) error {
 		failed = d.sender.Failed()
 	}
 	var graceOver <-chan time.Time
-	for !t.empty() {
+	arrived := o.Arrived
+	for arrived != nil || !t.empty() {
 		select {
 		case <-d.changed:
+		case <-arrived:
+			arrived = nil
 		case <-failed:
 			failed = nil
 			t.log.WithError(d.sender.Err()).Warn("handover has failed: connections stay for now")
