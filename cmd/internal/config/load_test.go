@@ -19,7 +19,7 @@ const everything = `pidfile: run/keeper.pid
 control: /run/app/control
 control_group: "0"
 status_file: run/status.json
-observe: ":9100"
+metrics: ":9100"
 forward: [USR1, SIGUSR2]
 log_format: json
 log_prefix: yes
