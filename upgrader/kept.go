@@ -54,9 +54,9 @@ func newKept(u *Upgrader) (*underKeeper, error) {
 		conn.Close()
 		return nil, fmt.Errorf("greet the keeper: %w", err)
 	}
-	u.generation = k.welcome.Generation
+	u.generation, u.worker = k.welcome.Generation, k.welcome.Worker
 	u.o.KillTimeout = k.welcome.KillTimeout
-	if u.o.PIDFile != "" {
+	if u.o.PIDFile != "" && u.generation == 1 && u.worker == 0 {
 		u.log.Info("the keeper has the PID file (--pidfile, --worker-pidfile): none is written here")
 	}
 	env := sd.Take()
@@ -121,6 +121,8 @@ func (k *underKeeper) hear(m kept.Message, files []int) {
 		k.mu.Unlock()
 	case *kept.Drain:
 		k.drain(m)
+	case *kept.Broadcast:
+		k.u.hearBroadcast(Broadcast{From: m.From, Message: m.Message})
 	case *kept.Peer:
 		k.meet(m, files)
 		return
@@ -283,6 +285,13 @@ func (k *underKeeper) stopService(r control.StopRequest, signal string) bool {
 
 func (k *underKeeper) event(e control.Event) { k.conn.Send(&kept.Event{Event: e}) }
 
+func (k *underKeeper) broadcast(message []byte) error {
+	if err := k.conn.Send(&kept.Broadcast{From: k.welcome.Worker, Message: message}); err != nil {
+		return fmt.Errorf("upgrader: broadcast: %w", err)
+	}
+	return nil
+}
+
 func (k *underKeeper) letGo(it *item) { k.manager.letGo(it) }
 
 func (k *underKeeper) record(history, bool) {} // the keeper remembers
@@ -297,12 +306,16 @@ func (k *underKeeper) close(bool) error {
 	return nil
 }
 
-// reportStatus tells the keeper what only this process knows, when it changes.
+// beats is how many times statusInterval a worker is silent at most.
+const beats = 5
+
+// reportStatus tells the keeper what only this process knows, when it changes, and
+// now and then that it lives.
 func (k *underKeeper) reportStatus() {
 	tick := time.NewTicker(statusInterval)
 	defer tick.Stop()
 	var last string
-	for {
+	for silent := 1; ; silent++ {
 		select {
 		case <-tick.C:
 		case <-k.u.over:
@@ -316,8 +329,8 @@ func (k *underKeeper) reportStatus() {
 			return
 		}
 		s := &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: g.State != control.Serving}
-		if b, err := json.Marshal(s); err == nil && string(b) != last {
-			last = string(b)
+		if b, err := json.Marshal(s); err == nil && (string(b) != last || silent >= beats) {
+			last, silent = string(b), 0
 			k.conn.Send(s)
 		}
 	}

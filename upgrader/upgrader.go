@@ -80,6 +80,9 @@ type Upgrader struct {
 	control    *controlSocket // nil: none
 	kept       bool           // by a keeper
 
+	worker     int
+	broadcasts chan Broadcast
+
 	sources chan *link.Conn // of Predecessors
 	heirs   chan Successor  // of Drain.Successors
 
@@ -139,18 +142,19 @@ func Plain() *Upgrader {
 func build(o Options) *Upgrader {
 	o = o.withDefaults()
 	return &Upgrader{
-		o:         o,
-		log:       o.Log,
-		born:      time.Now(),
-		inventory: newInventory(),
-		events:    control.NewEvents(0),
-		outcomes:  new(control.Outcomes),
-		sources:   make(chan *link.Conn, maxSources),
-		heirs:     make(chan Successor, maxSources),
-		inbox:     make(chan func(*life), 64),
-		served:    make(chan struct{}),
-		over:      make(chan struct{}),
-		exit:      make(chan struct{}),
+		o:          o,
+		log:        o.Log,
+		born:       time.Now(),
+		inventory:  newInventory(),
+		events:     control.NewEvents(0),
+		outcomes:   new(control.Outcomes),
+		broadcasts: make(chan Broadcast, maxBroadcasts),
+		sources:    make(chan *link.Conn, maxSources),
+		heirs:      make(chan Successor, maxSources),
+		inbox:      make(chan func(*life), 64),
+		served:     make(chan struct{}),
+		over:       make(chan struct{}),
+		exit:       make(chan struct{}),
 	}
 }
 
