@@ -219,7 +219,7 @@ func TestFlood(t *testing.T) {
 }
 
 func testFlood(t *testing.T, o Output) {
-	lines := testenv.Count(32<<20, 1<<30) / floodLine
+	lines := testenv.Count(64<<20, 1<<30) / floodLine
 	said := filepath.Join(t.TempDir(), "said")
 	s := speak(t, Config{Output: o, Services: []Service{{Name: "flood", Command: role(t, "flood", strconv.Itoa(lines), said)}}})
 	began := time.Now()
@@ -228,7 +228,7 @@ func testFlood(t *testing.T, o Output) {
 	until(t, "all of it is written", func() bool { return exists(said + ".all") })
 	took := time.Since(began)
 	grown := peakMemory(t, s.cmd.Process.Pid) - half
-	if grown > 8<<20 {
+	if grown > 16<<20 { // at least twice that has passed
 		t.Errorf("the keeper's memory has grown by %d KiB", grown>>10)
 	}
 	until(t, "all of it was seen", func() bool { return s.status().Output.Lines >= int64(lines) })

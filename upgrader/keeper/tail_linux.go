@@ -34,6 +34,7 @@ type tail struct {
 	mu    sync.Mutex
 	ring  [][]byte
 	bytes int
+	spare []byte // of a line that is not held any more: a flood makes no garbage
 }
 
 // stream is one of stdout and stderr.
@@ -141,6 +142,9 @@ func (s *stream) hold(b []byte) {
 		if room := lineBytes - len(s.last); len(line) > room {
 			line = line[:room]
 		}
+		if s.last == nil {
+			s.last, s.t.spare = s.t.spare, nil
+		}
 		s.last = append(s.last, line...)
 		if ended {
 			s.t.push(s.last)
@@ -155,6 +159,7 @@ func (t *tail) push(line []byte) {
 	t.bytes += len(line)
 	for len(t.ring) > tailLines || t.bytes > tailBytes {
 		t.bytes -= len(t.ring[0])
+		t.spare = t.ring[0][:0]
 		t.ring[0] = nil
 		t.ring = t.ring[1:]
 	}
