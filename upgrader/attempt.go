@@ -101,6 +101,10 @@ func (a *alone) start(l launch) (*child, error) {
 	return c, nil
 }
 
+// queueTimeout bounds what takes no time at all, but on a machine that is busy with
+// other things.
+const queueTimeout = 10 * time.Second
+
 // queue sends the state, all descriptors and the history.
 func (a *alone) queue(c *child, l launch) error {
 	past := l.history() // asks the life, which must not wait for the lock meanwhile
@@ -126,8 +130,8 @@ func (a *alone) queue(c *child, l launch) error {
 	if a.pid != nil {
 		st.PIDFile = a.pid.Path()
 	}
-	// All of it must fit in the socket's queue: nobody reads yet.
-	c.link.SetWriteDeadline(time.Now().Add(time.Second))
+	// All of it must fit in the socket's queue: nobody may read yet.
+	c.link.SetWriteDeadline(time.Now().Add(queueTimeout))
 	defer c.link.SetWriteDeadline(time.Time{})
 	if err := send(c.link, message{Type: msgState, Protocol: protocol, Oldest: protocolOldest, PID: os.Getpid(), State: st}); err != nil {
 		return err
