@@ -88,6 +88,12 @@ func (r *records) fault(format string, args ...any) {
 	}
 }
 
+func (r *records) faults() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts["WRONG"]
+}
+
 func (r *records) note(id, outcome string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -334,7 +340,12 @@ func TestRecords(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	kills := soak(10, 300)
-	r := b.recorded(kills)
+	r := b.recorded(func(*records) {
+		for i := range kills {
+			time.Sleep(rand.N(150 * time.Millisecond))
+			b.killSome(i%3 == 0)
+		}
+	})
 	for _, w := range r.wrong {
 		t.Error(w)
 	}
@@ -349,12 +360,20 @@ func TestRecordsWithoutRescue(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.service().Rescue = keeper.Off
-	if r := b.recorded(3); len(r.wrong) == 0 {
-		t.Errorf("the test finds nothing wrong: %v", r.counts)
+	kills := 0
+	r := b.recorded(func(r *records) {
+		for ; kills < 10 && r.faults() == 0; kills++ {
+			time.Sleep(100 * time.Millisecond)
+			b.kill()
+		}
+	})
+	if len(r.wrong) == 0 {
+		t.Errorf("the test finds nothing wrong after %d kills: %v", kills, r.counts)
 	}
 }
 
-func (b *bed) recorded(kills int) *records {
+// recorded runs clients while do is killing workers.
+func (b *bed) recorded(do func(*records)) *records {
 	b.set.Record = filepath.Join(b.dir, "record")
 	b.start()
 	r := &records{addr: b.addr, stop: make(chan struct{}), outcomes: map[string]string{}, counts: map[string]int{}}
@@ -362,10 +381,7 @@ func (b *bed) recorded(kills int) *records {
 	for range 40 {
 		clients.Go(r.client)
 	}
-	for i := range kills {
-		time.Sleep(rand.N(150 * time.Millisecond))
-		b.killSome(i%3 == 0)
-	}
+	do(r)
 	close(r.stop)
 	clients.Wait()
 	r.compare(b.set.Record)
