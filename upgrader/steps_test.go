@@ -69,6 +69,12 @@ func (s *service) ready() int {
 	return s.await("READY=1", func(m said) bool { return m.Has("READY") }).PID
 }
 
+// readyIs waits until that process says so.
+func (s *service) readyIs(pid int) {
+	s.t.Helper()
+	s.await(fmt.Sprintf("READY=1 of %d", pid), func(m said) bool { return m.Has("READY") && m.PID == pid })
+}
+
 func TestDeathAtEachStep(t *testing.T) {
 	type step struct {
 		name string

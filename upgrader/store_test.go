@@ -25,14 +25,14 @@ func TestStoreOutlivesDeath(t *testing.T) {
 	}
 	for i := range 3 {
 		if i == 1 { // forgets crashes; what is inherited isn't pushed again
-			s.mustUpgrade()
+			s.readyIs(s.mustUpgrade().PID) // by then it has left what it knows in the store
 		}
 		a := s.who(n, addr)
 		p := probe(t, n, addr)
 		syscall.Kill(a.pid, syscall.SIGKILL)
 		s.cmd.Wait()
 		s.run()
-		s.ready()
+		s.readyIs(s.cmd.Process.Pid)
 		p.end()
 		if p.refused.Load() > 0 {
 			t.Errorf("%d connects refused", p.refused.Load())
@@ -51,8 +51,7 @@ func TestStoreOutlivesDeath(t *testing.T) {
 		}
 	}
 	s.change(func(set *settings) { set.Listen = set.Listen[:1] })
-	next := s.mustUpgrade().PID
-	s.await("READY=1 of the new one", func(m said) bool { return m.Has("READY") && m.PID == next })
+	s.readyIs(s.mustUpgrade().PID)
 	if names := s.storeNames(); len(names) != 2 {
 		t.Errorf("after a change to one address the store holds %q", names)
 	}
@@ -64,7 +63,7 @@ func TestTooManyDeathsAreRemembered(t *testing.T) {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
 		s.run()
-		s.ready()
+		s.readyIs(s.cmd.Process.Pid)
 	}
 	st, err := s.client().Status(t.Context())
 	if err != nil || st.Services[0].State != control.GaveUp {
