@@ -15,8 +15,8 @@ import (
 
 const defaultFile = "tablecloth.yaml"
 
-const checkLong = `Read a configuration file as "tablecloth run --file" does, and say what is wrong
-with it: file, line, column, and what was meant. Nothing is started or bound.
+const checkLong = `Read a configuration file as "tablecloth run --file" does, and say what is
+wrong with it: file, line, column, and what was meant. Nothing is started.
 
 Users, groups and crash pages must be there; programs and environment files may
 be missing yet, which is said.
@@ -39,7 +39,7 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return refuseFile(cmd.ErrOrStderr(), file, err, exitFailed)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is right: %s\n", file, countServices(len(s.Services)))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is right: %s\n", file, counted(len(s.Services), "service"))
 			for _, w := range config.Missing(s) {
 				fmt.Fprintf(cmd.OutOrStdout(), "  but %s\n", w)
 			}
@@ -49,13 +49,6 @@ func newCheckCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", defaultFile, "the `file` to check")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-func countServices(n int) string {
-	if n == 1 {
-		return "1 service"
-	}
-	return fmt.Sprintf("%d services", n)
 }
 
 // checked is what check --json prints.
@@ -113,8 +106,8 @@ func refuseFile(w io.Writer, file string, err error, status int) error {
 	return &exitError{status: status}
 }
 
-const initLong = `Write an example of a configuration file, with comments, to begin with. FILE must
-not be there yet.
+const initLong = `Write an example of a configuration file, with comments, to begin with. FILE
+must not be there yet.
 
 Exit status: 0 it is written; 1 it can't be; 2 usage.`
 

@@ -65,7 +65,7 @@ func TestVersionCommand(t *testing.T) {
 }
 
 func TestHelpFitsATerminal(t *testing.T) {
-	for _, command := range []string{"upgrade", "status", "stop", "events", "version"} {
+	for _, command := range []string{"upgrade", "restart", "scale", "broadcast", "check", "init", "status", "stop", "events", "version"} {
 		r := tablecloth(t, command, "--help")
 		if n := strings.Count(r.stdout, "\n"); n > 24 || r.status != 0 {
 			t.Errorf("%s: %d lines, exit status %d", command, n, r.status)

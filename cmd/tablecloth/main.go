@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -36,7 +35,7 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
+	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	addControlFlag(root)
 	root.AddCommand(
@@ -45,6 +44,8 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		newInitCommand(),
 		newUpgradeCommand(),
 		newRestartCommand(),
+		newScaleCommand(),
+		newBroadcastCommand(),
 		newStatusCommand(),
 		newStopCommand(),
 		newEventsCommand(),
@@ -56,3 +57,19 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 	)
 	return root
 }
+
+// usageTemplate is short and narrow enough for a small terminal.
+const usageTemplate = `Usage: {{if .Runnable}}{{.UseLine}}{{else}}{{.CommandPath}} COMMAND [flags]{{end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}
+{{- if .HasAvailableFlags}}
+
+Flags:
+{{.Flags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}
+`

@@ -108,6 +108,8 @@ type fakeService struct {
 	outcomes control.Outcomes
 	upgrade  func(context.Context, control.UpgradeRequest) control.Outcome
 	stop     func(control.StopRequest) error
+	scale    func(control.ScaleRequest) control.Outcome
+	hear     func(control.Broadcast) (control.BroadcastAnswer, error)
 
 	path   string
 	events *control.Events
@@ -131,8 +133,16 @@ func (f *fakeService) Outcome(ctx context.Context, id string) (control.Outcome, 
 }
 
 func (f *fakeService) Stop(_ context.Context, r control.StopRequest) error { return f.stop(r) }
-func (f *fakeService) Live() bool                                          { return true }
-func (f *fakeService) Ready() bool                                         { return true }
+func (f *fakeService) Scale(_ context.Context, r control.ScaleRequest) control.Outcome {
+	return f.scale(r)
+}
+
+func (f *fakeService) Broadcast(_ context.Context, b control.Broadcast) (control.BroadcastAnswer, error) {
+	return f.hear(b)
+}
+
+func (f *fakeService) Live() bool  { return true }
+func (f *fakeService) Ready() bool { return true }
 
 func startService(t *testing.T, f *fakeService) *fakeService {
 	t.Helper()

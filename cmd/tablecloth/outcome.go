@@ -20,24 +20,57 @@ func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome
 			return err
 		}
 	}
-	if out.Result == control.Ready {
-		if !asJSON {
-			fmt.Fprintln(cmd.OutOrStdout(), named(out, successLine(out))+unconfirmed(out, ": the program does not say when it is ready"))
-		}
-		return nil
+	if !asJSON {
+		tellChanges(cmd.OutOrStdout(), out.Changes)
 	}
+	all := out.Services
+	if len(all) == 0 {
+		all = []control.Outcome{out}
+	}
+	var worst error
+	for _, o := range all {
+		if o.Result != control.Ready {
+			worst = tellFailure(cmd, client, "upgrade", o)
+		} else if !asJSON {
+			fmt.Fprintln(cmd.OutOrStdout(), named(o, successLine(o))+unconfirmed(o, ": the program does not say when it is ready"))
+		}
+	}
+	if out.Result != control.Ready && worst == nil { // none of the services is to blame
+		worst = tellFailure(cmd, client, "upgrade", out)
+	}
+	return worst
+}
+
+// tellFailure says why what was asked of a service has failed. What it returns
+// has the exit status only.
+func tellFailure(cmd *cobra.Command, client *control.Client, what string, out control.Outcome) error {
 	status, hint := exitFailed, out.Hint
 	if out.Result == control.Refused {
 		status = exitRefused
 	} else if gaveUp(cmd.Context(), client, out.Service) {
 		status, hint = exitGaveUp, orElse(hint, "nothing serves: see tablecloth status, and upgrade to a version that works")
 	}
-	complain(cmd.ErrOrStderr(), named(out, failureLine(out)), "")
+	complain(cmd.ErrOrStderr(), named(out, failureLine(what, out)), "")
 	printIndented(cmd.ErrOrStderr(), out.Output)
 	if hint = orElse(hint, defaultHint(out)); hint != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "tablecloth: hint: %s\n", hint)
 	}
 	return &exitError{status: status}
+}
+
+// tellChanges tells what a new configuration has changed.
+func tellChanges(w io.Writer, c *control.Changes) {
+	if c == nil {
+		return
+	}
+	for _, part := range []struct {
+		what  string
+		names []string
+	}{{"added", c.Added}, {"replaced", c.Replaced}, {"scaled", c.Scaled}, {"removed", c.Removed}, {"not touched", c.Unchanged}} {
+		if len(part.names) > 0 {
+			fmt.Fprintf(w, "%-12s %s\n", part.what+":", strings.Join(part.names, ", "))
+		}
+	}
 }
 
 // named puts the service before what is said of it.
@@ -59,8 +92,8 @@ func unconfirmed(out control.Outcome, why string) string {
 	return " (not confirmed" + why + ")"
 }
 
-func failureLine(out control.Outcome) string {
-	line := fmt.Sprintf("upgrade %s", out.Result)
+func failureLine(what string, out control.Outcome) string {
+	line := fmt.Sprintf("%s %s", what, out.Result)
 	for _, s := range []string{out.Reason, out.Exit} {
 		if s != "" && !strings.Contains(line, s) {
 			line += ": " + s
@@ -74,7 +107,7 @@ func outcomeLine(out control.Outcome) string {
 	if out.Result == control.Ready {
 		return successLine(out) + unconfirmed(out, "")
 	}
-	return failureLine(out)
+	return failureLine("upgrade", out)
 }
 
 // defaultHint says who serves after a failure, where the service itself has no
@@ -103,6 +136,14 @@ func gaveUp(ctx context.Context, client *control.Client, service string) bool {
 		}
 	}
 	return false
+}
+
+// counted is "1 worker", "2 workers".
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func printIndented(w io.Writer, lines []string) {

@@ -47,14 +47,17 @@ func keptProgram() {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, os.Getpid(), strings.Join(os.Args[1:], " "))
 	})}
-	go server.Serve(ln)
+	served := make(chan struct{})
+	go func() { server.Serve(ln); close(served) }()
 	n, err := sd.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
 	if err != nil {
 		panic(err)
 	}
 	n.Ready()
 	<-term
-	server.Shutdown(context.Background()) // with what it has accepted
+	ln.Close()
+	<-served // Shutdown doesn't know of a connection that is being accepted
+	server.Shutdown(context.Background())
 }
 
 // TestRunDetached goes through the life of a kept program as an operator sees it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,8 +13,8 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-const stopLong = `End a service, and wait until it is gone. Requests in flight are answered
-first, within the service's stop timeout.
+const stopLong = `End services, and wait until they are gone. Requests in flight are answered
+first, within the services' stop timeout. Without a name: all, and the keeper.
 
 Ctrl-C ends the waiting, not the stop.
 
@@ -24,10 +25,9 @@ func newStopCommand() *cobra.Command {
 	var now bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "stop [SERVICE]",
-		Short: "End a service and wait until it is gone",
+		Use:   "stop [SERVICE...]",
+		Short: "End services and wait until they are gone",
 		Long:  stopLong,
-		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := connect(cmd)
 			if err != nil {
@@ -37,7 +37,7 @@ func newStopCommand() *cobra.Command {
 			defer cancel()
 			wait := showProgress(cmd.ErrOrStderr(), "stopping")
 			defer wait.end()
-			err = stopAndWait(ctx, client, control.StopRequest{Service: serviceArg(args), Now: now})
+			err = stopAndWait(ctx, client, stopRequest(args, now))
 			wait.end()
 			switch {
 			case ctx.Err() == nil:
@@ -55,21 +55,33 @@ func newStopCommand() *cobra.Command {
 	return cmd
 }
 
+// stopRequest has a field of its own for a single name, which is older.
+func stopRequest(names []string, now bool) control.StopRequest {
+	if len(names) == 1 {
+		return control.StopRequest{Service: names[0], Now: now}
+	}
+	return control.StopRequest{Services: names, Now: now}
+}
+
 // stopAndWait returns when nothing of the service is left, or ctx is done.
 func stopAndWait(ctx context.Context, client *control.Client, r control.StopRequest) error {
 	before, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}
-	all := r.Service == "" || len(before.Services) == 1 && before.Services[0].Name == r.Service
+	names := r.Services
+	if r.Service != "" {
+		names = append(names, r.Service)
+	}
+	all := len(names) == 0 || !slices.ContainsFunc(before.Services, func(s control.Service) bool { return !slices.Contains(names, s.Name) })
 	var processes []*proc.Handle
 	if all {
 		processes = watch(before)
 	}
 	if err := client.Stop(ctx, r); err != nil {
-		return refusedUnlessGone(err)
+		return refusedUnlessGone("stop", err)
 	}
-	for !gone(ctx, client, r.Service, all) {
+	for !gone(ctx, client, names, all) {
 		if err := pause(ctx, 25*time.Millisecond); err != nil {
 			return err
 		}
@@ -77,15 +89,16 @@ func stopAndWait(ctx context.Context, client *control.Client, r control.StopRequ
 	return waitAll(ctx, processes)
 }
 
-func refusedUnlessGone(err error) error {
+func refusedUnlessGone(what string, err error) error {
 	var e *control.Error
 	if errors.As(err, &e) && e.Err == nil {
-		return fail(exitRefused, e.Hint, "stop refused: %s", e.Message)
+		return fail(exitRefused, e.Hint, "%s refused: %s", what, e.Message)
 	}
 	return err
 }
 
-func gone(ctx context.Context, client *control.Client, service string, all bool) bool {
+// gone reports whether nothing of these services is left.
+func gone(ctx context.Context, client *control.Client, names []string, all bool) bool {
 	st, err := client.Status(ctx)
 	if err != nil {
 		return errors.Is(err, control.ErrNotRunning)
@@ -94,8 +107,8 @@ func gone(ctx context.Context, client *control.Client, service string, all bool)
 		return false
 	}
 	for _, s := range st.Services {
-		if s.Name == service {
-			return s.State == control.Down && len(s.Generations) == 0
+		if slices.Contains(names, s.Name) && (len(s.Generations) > 0 || s.State != control.Down && s.State != control.Stopping) {
+			return false
 		}
 	}
 	return true

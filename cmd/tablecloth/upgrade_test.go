@@ -68,18 +68,47 @@ func TestUpgradePassesOnWhatIsAsked(t *testing.T) {
 	if got := receive(t, asked); got.Service != "web" || !got.Now || !slices.Equal(got.Args, []string{"--port", "80"}) {
 		t.Errorf("%+v", got)
 	}
+	tablecloth(t, "upgrade", "a", "b", "--all-at-once").expect(t, exitDone, "is ready", "")
+	if got := receive(t, asked); !slices.Equal(got.Services, []string{"a", "b"}) || got.Service != "" || !got.AllAtOnce || got.All {
+		t.Errorf("%+v", got)
+	}
+	tablecloth(t, "restart", "a", "b").expect(t, exitDone, "is ready", "")
+	if got := receive(t, asked); !slices.Equal(got.Services, []string{"a", "b"}) || !got.Restart {
+		t.Errorf("%+v", got)
+	}
 	tablecloth(t, "upgrade").expect(t, exitDone, "is ready", "")
 	if got := receive(t, asked); got.Service != "" || got.Now || got.Args != nil {
 		t.Errorf("%+v", got)
 	}
 }
 
+// TestUpgradeOfSeveralServices: each has its line, those after a failure have none.
+func TestUpgradeOfSeveralServices(t *testing.T) {
+	good := control.Outcome{Service: "api", Result: control.Ready, Generation: 3, PID: 4712, Took: time.Second, Confirmed: true}
+	bad := control.Outcome{Service: "web", Result: control.Failed, Generation: 4, PID: 4711, Reason: "the new process has ended", Exit: "exit status 7", Output: []string{"no database"}}
+	out := bad
+	out.Services = []control.Outcome{good, bad}
+	out.Changes = &control.Changes{Added: []string{"jobs"}, Replaced: []string{"api", "web"}, Unchanged: []string{"db", "mail"}}
+	f := startService(t, ended(out))
+	r := tablecloth(t, "upgrade", "--control", f.path)
+	r.expect(t, exitFailed,
+		"added:       jobs\nreplaced:    api, web\nnot touched: db, mail\napi: generation 3 is ready: pid 4712, after 1s\n",
+		"tablecloth: error: web: upgrade failed: the new process has ended: exit status 7\n  no database\ntablecloth: hint: generation 4 (pid 4711) still serves\n")
+	if strings.Count(r.stderr, "error") != 1 {
+		t.Error(r.stderr)
+	}
+	out = control.Outcome{Result: control.Refused, Reason: "tablecloth.yaml:3:5: unknown key"}
+	f = startService(t, ended(out))
+	tablecloth(t, "upgrade", "--control", f.path).expect(t, exitRefused, "", "tablecloth: error: upgrade refused: tablecloth.yaml:3:5: unknown key\n")
+}
+
 func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
-		{"upgrade", "a", "b"}, {"upgrade", "--no-such-flag"}, {"upgrade", "--timeout", "soon"},
+		{"upgrade", "a", "b", "--", "arg"}, {"upgrade", "--no-such-flag"}, {"upgrade", "--timeout", "soon"},
 		{"upgrade", "--pidfile", "x", "--control", "y"}, {"upgrade", "--pidfile", "x", "web"},
 		{"upgrade", "--pidfile", "x", "--", "arg"}, {"upgrade", "--pidfile", "x", "--now"},
-		{"status", "x"}, {"stop", "a", "b"}, {"events", "--since", "-1"}, {"events", "x"}, {"version", "x"},
+		{"scale"}, {"scale", "web"}, {"scale", "web=0"}, {"scale", "=2"}, {"scale", "2", "3"}, {"broadcast"}, {"broadcast", "a", "b", "c"},
+		{"check", "x"}, {"check", "-f", "/no/such/file"}, {"init", "a", "b"}, {"events", "--since", "-1"}, {"events", "x"}, {"version", "x"},
 		{"no-such-command"}, {"upgrad"}, {"--no-such-flag"},
 	} {
 		r := tablecloth(t, args...)
