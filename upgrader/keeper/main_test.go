@@ -50,6 +50,7 @@ func init() {
 		"become":    become,
 		"library":   library,
 		"storer":    storer,
+		"web":       web,
 	}
 }
 
