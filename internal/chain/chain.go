@@ -1,12 +1,13 @@
 //go:build linux
 
-// Package chain starts a program in two steps: this executable is run again as a
-// loader, which does what can only be done in the new process itself (LISTEN_PID
-// is that process's own PID; a parent-death signal must be set after a change of
-// user), and then becomes the program.
+// Package chain starts a program for which something has to be done that can only
+// be done in the new process itself: LISTEN_PID is that process's own PID; a
+// parent-death signal must be set after a change of user.
 //
-// Importing the package is enough for an executable to be its own loader: see
-// package loader.
+// On the architectures where that was tried, it is done between clone(2) and
+// execve(2). Elsewhere it takes two steps: this executable is run again as a
+// loader, which then becomes the program. Importing the package is enough for an
+// executable to be its own loader: see package loader.
 package chain
 
 import (
@@ -59,8 +60,10 @@ func (e *Error) Unwrap() error { return e.Err }
 type Child struct {
 	PID   int
 	Pidfd int
-	// Failed has the loader's last words: see Wait.
+	// Failed has the last words of a process that couldn't become the program:
+	// see Wait.
 	Failed *os.File
+	steps  []string // what its words mean; nil: a loader's
 }
 
 // Wait blocks until the program runs, or can't; it must be called once. The
@@ -71,6 +74,9 @@ func (c *Child) Wait() error {
 	n, _ := c.Failed.Read(buf[:])
 	if n == 0 {
 		return nil
+	}
+	if c.steps != nil {
+		return said(buf[:n], c.steps)
 	}
 	number, step, _ := strings.Cut(string(buf[:n]), " ")
 	errno, err := strconv.Atoi(number)
@@ -87,6 +93,18 @@ func Start(s Spec) (*Child, error) {
 	if len(s.Args) == 0 {
 		return nil, errors.New("no program")
 	}
+	if direct {
+		c, err := s.start()
+		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.EINVAL) {
+			return c, err
+		}
+		// A sandbox forbids it, but perhaps not what every other program does.
+	}
+	return s.load()
+}
+
+// load starts the program by way of a loader.
+func (s *Spec) load() (*Child, error) {
 	var p [2]int
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)

@@ -14,8 +14,24 @@ import (
 	"testing"
 )
 
+// ways are those by which a program is started.
+var ways = map[string]func(*Spec) (*Child, error){"loader": (*Spec).load}
+
+func init() {
+	if direct {
+		ways["direct"] = (*Spec).start
+	}
+}
+
+// eachWay runs a test for each of them.
+func eachWay(t *testing.T, f func(t *testing.T, start func(*Spec) (*Child, error))) {
+	for name, start := range ways {
+		t.Run(name, func(t *testing.T) { f(t, start) })
+	}
+}
+
 // run starts a program, and returns what it has written and how it ended.
-func run(t *testing.T, s Spec) (string, syscall.WaitStatus, error) {
+func run(t *testing.T, start func(*Spec) (*Child, error), s Spec) (string, syscall.WaitStatus, error) {
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -27,7 +43,7 @@ func run(t *testing.T, s Spec) (string, syscall.WaitStatus, error) {
 	if s.Files == nil {
 		s.Files = []int{0, int(w.Fd()), 2}
 	}
-	c, err := Start(s)
+	c, err := start(&s)
 	w.Close()
 	if err != nil {
 		return "", 0, err
@@ -48,7 +64,9 @@ func spec(script string) Spec {
 		UID: -1, GID: -1, Umask: -1}
 }
 
-func TestWhatTheProgramFinds(t *testing.T) {
+func TestWhatTheProgramFinds(t *testing.T) { eachWay(t, whatTheProgramFinds) }
+
+func whatTheProgramFinds(t *testing.T, start func(*Spec) (*Child, error)) {
 	for _, x := range []struct {
 		what   string
 		change func(*Spec)
@@ -65,25 +83,29 @@ func TestWhatTheProgramFinds(t *testing.T) {
 	} {
 		s := spec(x.script)
 		x.change(&s)
-		out, status, err := run(t, s)
+		out, status, err := run(t, start, s)
 		if out != x.out || status != 0 || err != nil {
 			t.Errorf("%s: %q, %v, %v", x.what, out, status, err)
 		}
 	}
 }
 
-func TestAnotherUser(t *testing.T) {
+func TestAnotherUser(t *testing.T) { eachWay(t, anotherUser) }
+
+func anotherUser(t *testing.T, start func(*Spec) (*Child, error)) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user")
 	}
 	s := spec("id -u; id -g; id -G")
 	s.UID, s.GID, s.Groups = 12345, 23456, []int{23456, 34567}
-	if out, _, err := run(t, s); out != "12345\n23456\n23456 34567\n" || err != nil {
+	if out, _, err := run(t, start, s); out != "12345\n23456\n23456 34567\n" || err != nil {
 		t.Errorf("%q, %v", out, err)
 	}
 }
 
-func TestWhyItCouldNotBeStarted(t *testing.T) {
+func TestWhyItCouldNotBeStarted(t *testing.T) { eachWay(t, whyItCouldNotBeStarted) }
+
+func whyItCouldNotBeStarted(t *testing.T, start func(*Spec) (*Child, error)) {
 	for _, x := range []struct {
 		change func(*Spec)
 		errno  syscall.Errno
@@ -96,7 +118,7 @@ func TestWhyItCouldNotBeStarted(t *testing.T) {
 	} {
 		s := spec("true")
 		x.change(&s)
-		_, status, err := run(t, s)
+		_, status, err := run(t, start, s)
 		var e *Error
 		if !errors.As(err, &e) || e.Err != x.errno || e.Step != x.step || status.ExitStatus() != x.exit {
 			t.Errorf("%s: %v, %v", x.step, err, status)
@@ -106,7 +128,9 @@ func TestWhyItCouldNotBeStarted(t *testing.T) {
 
 // TestThePinnedFile is run where another one lies at its path, and the path is
 // used where it still leads there.
-func TestThePinnedFile(t *testing.T) {
+func TestThePinnedFile(t *testing.T) { eachWay(t, thePinnedFile) }
+
+func thePinnedFile(t *testing.T, start func(*Spec) (*Child, error)) {
 	fd, err := syscall.Open("/bin/echo", 0x200000|syscall.O_CLOEXEC, 0) // O_PATH
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +138,7 @@ func TestThePinnedFile(t *testing.T) {
 	defer syscall.Close(fd)
 	s := spec("")
 	s.Pinned, s.Path, s.Args = fd, "/bin/false", []string{"echo", "pinned"}
-	if out, status, err := run(t, s); out != "pinned\n" || status != 0 || err != nil {
+	if out, status, err := run(t, start, s); out != "pinned\n" || status != 0 || err != nil {
 		t.Errorf("%q, %v, %v", out, status, err)
 	}
 	cat, err := syscall.Open("/bin/cat", 0x200000|syscall.O_CLOEXEC, 0)
@@ -123,24 +147,26 @@ func TestThePinnedFile(t *testing.T) {
 	}
 	defer syscall.Close(cat)
 	s.Pinned, s.Path, s.Args = cat, "/bin/cat", []string{"cat", "/proc/self/comm"}
-	if out, _, err := run(t, s); out != "cat\n" || err != nil {
+	if out, _, err := run(t, start, s); out != "cat\n" || err != nil {
 		t.Errorf("its name is %q, %v", out, err)
 	}
 }
 
 // TestTheParentsDeath: it ends with the thread that started it.
-func TestTheParentsDeath(t *testing.T) {
+func TestTheParentsDeath(t *testing.T) { eachWay(t, theParentsDeath) }
+
+func theParentsDeath(t *testing.T, start func(*Spec) (*Child, error)) {
 	started := make(chan *Child)
-	var start func()
-	start = func() {
+	var begin func()
+	begin = func() {
 		runtime.LockOSThread()               // and never unlocked: the thread ends with the goroutine
 		if syscall.Gettid() == os.Getpid() { // but for the first one, which never ends
-			go start()
+			go begin()
 			select {}
 		}
 		s := spec("exec sleep 1000")
 		s.Files, s.DeathSig = []int{0, 1, 2}, syscall.SIGTERM
-		c, err := Start(s)
+		c, err := start(&s)
 		if err != nil {
 			t.Error(err)
 		} else if err := c.Wait(); err != nil {
@@ -148,7 +174,7 @@ func TestTheParentsDeath(t *testing.T) {
 		}
 		started <- c
 	}
-	go start()
+	go begin()
 	c := <-started
 	if c == nil {
 		return
