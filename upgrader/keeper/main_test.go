@@ -64,6 +64,9 @@ func asKeeper(args []string) {
 	log.SetOutput(os.Stderr)
 	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
 	c.Log = log
+	if path := os.Getenv("TEST_REREAD"); path != "" {
+		c.Reread = reread(path)
+	}
 	Exit(Run(context.Background(), c))
 }
 
