@@ -59,5 +59,9 @@ func (s *Server) sent(ctx context.Context, to *handover.Sender) {
 	} else {
 		s.log.Infof("handed over %s", plural(n, "connection"))
 	}
-	s.gen.Event(control.Event{Kind: control.EventHandover, Counts: map[string]int{"moved": n}})
+	counts := map[string]int{"moved": n}
+	if refused := to.Refused(); refused > 0 {
+		counts["refused"] = refused
+	}
+	s.gen.Event(control.Event{Kind: control.EventHandover, Counts: counts})
 }

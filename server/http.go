@@ -315,8 +315,9 @@ func (h *httpRunner) resume() bool {
 }
 
 func (h *httpRunner) cut() {
-	h.finish()
+	h.live.Cut()
 	h.table.cut()
+	h.finish()
 }
 
 func (h *httpRunner) finish() {

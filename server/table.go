@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -21,10 +22,10 @@ type table struct {
 	conns   map[net.Conn]*conn // by what the listener accepted
 	idle    time.Duration      // of a connection that turns idle; < 0: no drain
 	changed chan struct{}      // one token: a connection has gone
+	closed  map[string]int64   // at a drain, by reason
 
 	entries  atomic.Int32 // len(conns)
 	requests atomic.Int64
-	closed   atomic.Int64 // idle ones, by a drain
 }
 
 // conn is one of them.
@@ -49,7 +50,7 @@ const (
 )
 
 func newTable(service string) *table {
-	return &table{service: service, conns: make(map[net.Conn]*conn), idle: -1, changed: make(chan struct{}, 1)}
+	return &table{service: service, conns: make(map[net.Conn]*conn), closed: make(map[string]int64), idle: -1, changed: make(chan struct{}, 1)}
 }
 
 // keyOf is the connection that the listener accepted.
@@ -93,10 +94,30 @@ func (t *table) remove(e *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conns[e.key] == e {
-		delete(t.conns, e.key)
-		t.entries.Add(-1)
-		t.signal()
+		t.drop(e, whyClosed(e))
 	}
+}
+
+// drop needs t.mu.
+func (t *table) drop(e *conn, why string) {
+	if t.idle >= 0 && !e.elsewhere {
+		t.closed[why]++
+	}
+	delete(t.conns, e.key)
+	t.entries.Add(-1)
+	t.signal()
+}
+
+func whyClosed(e *conn) string {
+	switch {
+	case e.state == stateClosing:
+		return live.ClosedIdle
+	case e.state == stateHijacked, e.state == stateHTTP2, isHTTP2(e.c):
+		return live.ClosedPinned
+	case e.state == stateActive:
+		return live.ClosedAnswered
+	}
+	return live.ClosedPeer
 }
 
 // signal wakes the drain. t.mu is held.
@@ -158,7 +179,6 @@ func (t *table) closeIf(e *conn, state string) {
 	idle := e.state == state && t.conns[e.key] == e && t.idle >= 0
 	if idle {
 		e.state = stateClosing
-		t.closed.Add(1)
 	}
 	t.mu.Unlock()
 	if idle {
@@ -228,8 +248,9 @@ func (t *table) len() int {
 func (t *table) cut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key := range t.conns {
+	for key, e := range t.conns {
 		key.Close()
+		t.drop(e, live.ClosedCut)
 	}
 }
 
@@ -250,8 +271,8 @@ func (t *table) count(c *control.Conns) {
 		}
 	}
 	c.Requests += t.requests.Load()
-	if n := t.closed.Load(); n > 0 {
-		closedBy(c, stateIdle, n)
+	for why, n := range t.closed {
+		closedBy(c, why, n)
 	}
 }
 

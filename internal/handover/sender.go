@@ -54,6 +54,7 @@ type Sender struct {
 	flight  []*batch // sent, and not answered, in order
 	seq     uint32
 	sent    uint32 // connections that the receiver owns
+	refused int    // and that it would not have
 	most    int    // items in one batch
 	window  int    // batches in flight
 	closing bool
@@ -120,11 +121,30 @@ func (s *Sender) Takes(ctx context.Context, server string) error {
 func (s *Sender) Reserve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.closing || s.due >= s.room {
+	if s.err != nil || s.closing {
+		return false
+	}
+	if s.due >= s.room {
+		s.turnAway(1, ErrNoRoom)
 		return false
 	}
 	s.due++
 	return true
+}
+
+// turnAway needs s.mu.
+func (s *Sender) turnAway(n int, why error) {
+	if s.refused == 0 {
+		s.log.WithError(why).Warn("handover: some connections don't move")
+	}
+	s.refused += n
+}
+
+// Refused is how many connections the receiver had no room for, or would not have.
+func (s *Sender) Refused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
 }
 
 // Release undoes a Reserve.
@@ -325,12 +345,18 @@ func (s *Sender) settle(b *batch, a answer) {
 		errs[r.index] = r.code.err()
 	}
 	moved := 0
+	var refused error
 	for _, err := range errs {
 		if err == nil {
 			moved++
+		} else {
+			refused = err
 		}
 	}
 	s.mu.Lock()
+	if refused != nil {
+		s.turnAway(len(errs)-moved, refused)
+	}
 	s.flight = slices.Delete(s.flight, 0, 1)
 	s.due -= len(b.items)
 	s.room = a.room

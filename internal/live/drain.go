@@ -28,10 +28,11 @@ var ErrResumed = errors.New("the successor is dead: serving again")
 
 // Why a connection was closed at a drain: keys of Counts().Closed.
 const (
-	closedIdle     = "idle"     // by us, between two requests
-	closedAnswered = "answered" // after a response
-	closedPeer     = "peer"     // by the client, or by a time-out
-	closedPinned   = "pinned"   // HTTP/2 or hijacked: whoever used it closed it
+	ClosedIdle     = "idle"     // by us, between two requests
+	ClosedAnswered = "answered" // after a response
+	ClosedPeer     = "peer"     // by the client, or by a time-out
+	ClosedPinned   = "pinned"   // HTTP/2 or hijacked: whoever used it closed it
+	ClosedCut      = "cut"      // at the end of the time for the drain
 )
 
 // plan is what a drain wants of a connection between two requests.
@@ -270,21 +271,26 @@ func (t *Table) settle(it *handover.Item, err error) {
 // ended is told when net/http has closed a connection.
 func (t *Table) ended(c *conn, was phase) {
 	if t.drain.Load() != nil {
-		t.countClosed(whyClosed(c, was)) // before the drain can end
+		t.countClosed(t.whyClosed(c, was)) // before the drain can end
 	}
 	t.forget(c)
 }
 
-func whyClosed(c *conn, was phase) string {
+// Cut says that what is closed from now on is cut.
+func (t *Table) Cut() { t.cutting.Store(true) }
+
+func (t *Table) whyClosed(c *conn, was phase) string {
 	switch {
+	case t.cutting.Load():
+		return ClosedCut
 	case c.culled.Load():
-		return closedIdle
+		return ClosedIdle
 	case was == active:
-		return closedAnswered
+		return ClosedAnswered
 	case was.between():
-		return closedPeer
+		return ClosedPeer
 	}
-	return closedPinned
+	return ClosedPinned
 }
 
 func (t *Table) countClosed(why string) {

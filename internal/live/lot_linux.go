@@ -154,7 +154,7 @@ func (l *lot) wake(epfd, fd int) {
 		l.t.inject(it, false)
 	} else {
 		it.Close()
-		l.t.parkedEnded(closedPeer)
+		l.t.parkedEnded(ClosedPeer)
 	}
 	l.mu.Lock()
 	l.waking = 0
@@ -175,6 +175,6 @@ func (l *lot) sweep() {
 	l.mu.Unlock()
 	for _, it := range out {
 		it.Close()
-		l.t.parkedEnded(closedIdle)
+		l.t.parkedEnded(ClosedIdle)
 	}
 }

@@ -45,6 +45,7 @@ type Table struct {
 	injected *injected
 	lot      *lot
 	drain    atomic.Pointer[drain] // nil: serving
+	cutting  atomic.Bool
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
