@@ -177,7 +177,7 @@ func (s *Server) expire(d *upgrader.Drain) {
 	if d.Reason == upgrader.Stopped {
 		name = "stop"
 	}
-	if s.rescued != nil {
+	if s.vault {
 		s.log.Warnf("%s timeout: the keeper sees to %s", name, plural(len(left), "connection"))
 		time.Sleep(keeperKills)
 	}

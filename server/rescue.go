@@ -6,24 +6,31 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 )
 
-// openVault lets connections of HTTP/1 without TLS outlive this process, if
-// there is a keeper who rescues them.
-func (s *Server) openVault() {
+// openVault lets connections of HTTP/1 without TLS outlive this process, if there
+// is a keeper who rescues them. Those of other services end with the process; with
+// a vault they do so without a reset, so that what was sent arrives.
+func (s *Server) openVault(services []*Service) {
 	var names []string
 	var rescued []*httpRunner
-	for _, r := range s.runners {
-		if h, ok := r.(*httpRunner); ok && h.svc.Rescue == Auto && !h.tls {
-			names = append(names, h.svc.Name)
+	wanted := false
+	for i, svc := range services {
+		if svc.Rescue != Auto {
+			continue
+		}
+		wanted = true
+		if h, ok := s.runners[i].(*httpRunner); ok && !h.tls {
+			names = append(names, svc.Name)
 			rescued = append(rescued, h)
 		}
 	}
-	if len(names) == 0 {
+	if !wanted {
 		return
 	}
 	t := s.gen.Vault(names)
 	if t == nil {
 		return
 	}
+	s.vault = true
 	for i, h := range rescued {
 		h.ledger = ledger{t, uint32(i)}
 	}
@@ -33,7 +40,7 @@ func (s *Server) openVault() {
 // tellListening lets the keeper know what was accepted, and isn't in the table:
 // not yet, or because it can't be rescued.
 func (s *Server) tellListening(bound map[runner][]net.Listener) {
-	if s.rescued == nil {
+	if !s.vault {
 		return
 	}
 	servers := make([][]net.Addr, len(s.rescued))

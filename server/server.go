@@ -27,7 +27,8 @@ type Server struct {
 	names   []string
 	runners []runner
 	addrs   map[string]net.Addr
-	rescued []*httpRunner // whose connections are in the vault; nil: there is none
+	vault   bool          // the keeper can see to connections when this process is dead
+	rescued []*httpRunner // those whose connections go on then
 
 	started atomic.Bool
 	starts  []*starting
@@ -126,7 +127,7 @@ func prepare(o Options, services []*Service) (*Server, error) {
 // attach binds; everything, or nothing.
 func (s *Server) attach(gen generation, services []*Service) error {
 	s.gen = gen
-	s.openVault()
+	s.openVault(services)
 	var bound []net.Listener
 	whose := make(map[runner][]net.Listener)
 	for i, svc := range services {

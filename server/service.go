@@ -34,7 +34,9 @@ type Service struct {
 	// without TLS).
 	Handover Switch
 	// Rescue answers for connections, and keeps them, when the process dies
-	// under the keeper (HTTP/1 without TLS, over TCP).
+	// under the keeper (HTTP/1 without TLS, over TCP). Other connections over
+	// TCP end then, but what was sent on them arrives, unless it is Off for all
+	// services of a process.
 	Rescue Switch
 
 	makeRunner func(*Server, *Service) (runner, error)

@@ -66,6 +66,7 @@ func check(err error) {
 type setting struct {
 	Web       []string
 	Others    []string // of a service of Conns, which says hello and then nothing
+	TLS       []string // of a service of HTTP over TLS
 	RescueOff bool
 	Holds     bool   // a flock, a port, a session with the test, see held
 	Record    string // a file, see recorded
@@ -81,12 +82,20 @@ func asWorker(text string) {
 	}
 	log := newLog().WithField("pid", os.Getpid())
 	app := http.NewServeMux()
-	services := []*server.Service{server.HTTP("web", &http.Server{Handler: app}, set.Web...)}
-	if set.RescueOff {
-		services[0].Rescue = server.Off
+	var services []*server.Service
+	if len(set.Web) > 0 {
+		services = append(services, server.HTTP("web", &http.Server{Handler: app}, set.Web...))
+	}
+	if len(set.TLS) > 0 {
+		services = append(services, server.HTTP("tls", &http.Server{Handler: app, TLSConfig: selfSigned()}, set.TLS...))
 	}
 	if len(set.Others) > 0 {
 		services = append(services, server.Conns("greeter", greet, set.Others...))
+	}
+	for _, svc := range services {
+		if set.RescueOff {
+			svc.Rescue = server.Off
+		}
 	}
 	s, err := server.New(server.Options{Log: log}, services...)
 	check(err)

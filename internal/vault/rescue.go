@@ -38,11 +38,10 @@ type Conn struct {
 	FD     int    // the receiver's to close, non-blocking and close-on-exec
 	Server uint32 // as the worker numbered it
 	Marked bool   // the worker had it in its table; else Server isn't known
-	Clean  bool   // in Sent only: if its receiver is dead as well, it can go on like an idle one
 	RX, TX uint64 // consumed and written so far, for Table.Adopted
 	Local  netip.AddrPort
 	Cookie uint64        // SO_COOKIE
-	Kind   Kind          // in Sent only: of the request that has begun, if not Clean
+	Else   Judgment      // in Sent only: what it would have been, for if its receiver is dead as well
 	Quiet  time.Duration // nothing has been sent or received for so long
 }
 
@@ -79,7 +78,8 @@ type Rescued struct {
 	Settled <-chan struct{}
 }
 
-func (c *Counts) add(v Verdict) {
+// Add counts one.
+func (c *Counts) Add(v Verdict) {
 	switch v {
 	case Idle:
 		c.Idle++

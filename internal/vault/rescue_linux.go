@@ -153,7 +153,7 @@ func (r *rescue) judge(now time.Time) {
 			continue
 		}
 		conn, j := r.judgment(f)
-		r.Counts.add(j.Verdict)
+		r.Counts.Add(j.Verdict)
 		if j.Verdict != notOurs && j.Verdict != Idle && j.Verdict != Done && j.Verdict != Leave {
 			r.Ended = append(r.Ended, conn.Cookie)
 		}
@@ -242,8 +242,7 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	j := Classify(f.line, counters)
 	if j.Verdict == Leave {
 		f.line.State = HTTP1
-		conn.Clean = Classify(f.line, counters).Verdict == Idle
-		conn.Kind = f.line.Kind
+		conn.Else = Classify(f.line, counters)
 	}
 	if j.Skip > 0 && !discard(f.fd, j.Skip) {
 		j.Verdict = Ended

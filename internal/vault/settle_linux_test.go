@@ -158,12 +158,26 @@ func TestWhatIsNotHTTP1EndsInOrder(t *testing.T) {
 	<-settled
 }
 
+// TestSentThatThePeerHasLeft is not one with a request.
+func TestSentThatThePeerHasLeft(t *testing.T) {
+	peer, ours := pair(t)
+	must(t, peer.CloseWrite())
+	ours.Read(make([]byte, 1)) // the FIN is there
+	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
+	must(t, err)
+	r := judge(t, Options{}, fetched{fd: fd, line: Line{State: Sent}})
+	if len(r.Sent) != 1 || r.Sent[0].Else.Verdict != Drop {
+		t.Errorf("%+v", r)
+	}
+	unix.Close(fd)
+}
+
 func TestSentIsLeftAlone(t *testing.T) {
 	peer, ours := pair(t)
 	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	r := judge(t, Options{}, fetched{fd: fd, line: Line{State: Sent}})
-	if len(r.Sent) != 1 || !r.Sent[0].Clean || len(r.endings) != 0 || r.Counts != (Counts{Sent: 1}) {
+	if len(r.Sent) != 1 || r.Sent[0].Else.Verdict != Idle || len(r.endings) != 0 || r.Counts != (Counts{Sent: 1}) {
 		t.Fatalf("%+v", r)
 	}
 	unix.Close(r.Sent[0].FD)

@@ -173,6 +173,11 @@ type Rescued struct {
 	Ended   int64 `json:"ended"`   // nothing was open on them, but they could not go on
 	Closed  int64 `json:"closed"`  // not HTTP/1 in plaintext over TCP
 	Lost    int64 `json:"lost"`    // could not be had in time: see the log
+	// Untaken are those of Idle that were closed, in good order, after all: no
+	// worker came, or none would have them.
+	Untaken int64 `json:"untaken"`
+	// Took is how long what dead workers had open stayed so, all in all.
+	Took time.Duration `json:"took_ns"`
 }
 
 // Output counts what the workers of a service have written through the keeper,

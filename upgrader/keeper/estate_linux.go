@@ -187,7 +187,9 @@ func (e *estate) record(b *bequest) {
 	for _, c := range b.Idle {
 		e.left[c.Cookie] = true
 		if !c.Marked && len(e.heirs) > 0 { // taken from the table, but not closed yet: it has moved
-			c.Clean = true
+			c.Else = vault.Judgment{Verdict: vault.Idle}
+			b.Counts.Idle--
+			b.Counts.Sent++
 			b.sent = append(b.sent, e.strand(c))
 			continue
 		}

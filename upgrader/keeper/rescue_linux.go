@@ -55,25 +55,32 @@ func (s *service) inherit(p *process, b *bequest) {
 		return
 	}
 	s.a.settling(b.Settled)
-	s.tellRescue(p, b)
+	if b.Counts != (vault.Counts{}) || len(b.Disputed) > 0 {
+		s.rescued.Workers++
+	}
+	s.rescued.Took += b.Took
+	s.tellRescue(p, b.Counts, b.Took)
+	if b.Err != nil {
+		s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).WithError(b.Err).Error("connections could not be rescued")
+	}
 	s.strand(b.idle)
 	if len(b.Disputed) > 0 {
 		go s.sortOut(p, givers, b)
 	}
 	if len(b.sent) > 0 {
-		go s.sortOutSent(heirs, l, b.sent, b.options.Page)
+		go s.sortOutSent(p, heirs, l, b)
 	} else if l >= 0 {
 		unix.Close(l)
 	}
 }
 
-func (s *service) tellRescue(p *process, b *bequest) {
-	c := b.Counts
+// tellRescue counts, and tells who watches. took is 0 for those whose fate was
+// decided later than that of the others.
+func (s *service) tellRescue(p *process, c vault.Counts, took time.Duration) {
 	all := c.Idle + c.S500 + c.S503 + c.Cut + c.Ended + c.Closed + c.Lost
 	if all == 0 {
 		return
 	}
-	s.rescued.Workers++
 	s.rescued.Idle += int64(c.Idle)
 	s.rescued.S500 += int64(c.S500)
 	s.rescued.S503 += int64(c.S503)
@@ -81,29 +88,29 @@ func (s *service) tellRescue(p *process, b *bequest) {
 	s.rescued.Ended += int64(c.Ended)
 	s.rescued.Closed += int64(c.Closed)
 	s.rescued.Lost += int64(c.Lost)
-	s.tell(control.Event{Kind: control.EventRescue, Generation: p.generation, PID: p.pid(), Text: rescueText(b),
+	s.tell(control.Event{Kind: control.EventRescue, Generation: p.generation, PID: p.pid(), Text: rescueText(c, took),
 		Counts: map[string]int{"idle": c.Idle, "500": c.S500, "503": c.S503, "cut": c.Cut, "ended": c.Ended,
-			"closed": c.Closed, "lost": c.Lost, "took_us": int(b.Took.Microseconds())}})
-	if b.Err != nil {
-		s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).WithError(b.Err).Error("connections could not be rescued")
-	}
+			"closed": c.Closed, "lost": c.Lost, "took_us": int(took.Microseconds())}})
 }
 
-func rescueText(b *bequest) string {
+func rescueText(c vault.Counts, took time.Duration) string {
 	var parts []string
 	add := func(n int, what string) {
 		if n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	add(b.Counts.Idle, "go on")
-	add(b.Counts.S500, "answered with 500")
-	add(b.Counts.S503, "with 503")
-	add(b.Counts.Cut, "cut")
-	add(b.Counts.Ended, "ended")
-	add(b.Counts.Closed, "closed")
-	add(b.Counts.Lost, "lost")
-	return fmt.Sprintf("connections: %s, in %v", strings.Join(parts, ", "), b.Took.Round(10*time.Microsecond))
+	add(c.Idle, "go on")
+	add(c.S500, "answered with 500")
+	add(c.S503, "with 503")
+	add(c.Cut, "cut")
+	add(c.Ended, "ended")
+	add(c.Closed, "closed")
+	add(c.Lost, "lost")
+	if took == 0 {
+		return "connections: later " + strings.Join(parts, ", ")
+	}
+	return fmt.Sprintf("connections: %s, in %v", strings.Join(parts, ", "), took.Round(10*time.Microsecond))
 }
 
 // sortOut finds out which of the connections in a dead worker's table were its own:
@@ -141,7 +148,7 @@ func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
 // worker nothing is known here: it is that one's.
 func (s *service) settleLate(p *process, b *bequest) {
 	s.a.settling(b.Settled)
-	s.tellRescue(p, b)
+	s.tellRescue(p, b.Counts, 0)
 	s.strand(b.idle)
 	for _, c := range b.sent {
 		unix.Close(c.FD)
@@ -179,7 +186,7 @@ func (g *estate) afterwards() (map[uint64]bool, bool) {
 
 // sortOutSent finds a home for connections whose worker died while it was sending
 // them to another one, which may have got them.
-func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded, page *vault.Page) {
+func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 	if fd >= 0 {
 		heirs[len(heirs)-1].hearOut(fd)
 	}
@@ -202,23 +209,32 @@ func (s *service) sortOutSent(heirs []*estate, fd int, conns []stranded, page *v
 		}
 	}
 	var idle []stranded
-	var begun []vault.Farewell
-	for _, c := range conns {
-		switch {
-		case gone[c.Cookie] || !c.Untouched():
+	var over []vault.Farewell
+	var counts vault.Counts
+	for _, c := range b.sent {
+		if gone[c.Cookie] || !c.Untouched() {
 			unix.Close(c.FD)
-		case c.Clean:
+			continue
+		}
+		counts.Add(c.Else.Verdict)
+		if c.Else.Verdict == vault.Idle {
 			idle = append(idle, c)
-		default:
-			begun = append(begun, vault.Farewell{FD: c.FD, Answer: page.Render(http.StatusServiceUnavailable, c.Kind, time.Now())})
+		} else {
+			over = append(over, c.farewell(b.options.Page))
 		}
 	}
-	s.a.post(func() {
-		s.rescued.Idle += int64(len(idle))
-		s.rescued.S503 += int64(len(begun))
-	})
-	s.finish(begun)
+	s.a.post(func() { s.tellRescue(p, counts, 0) })
+	s.finish(over)
 	s.bring(idle)
+}
+
+// farewell ends a connection that was on its way when both its workers died.
+func (c *stranded) farewell(page *vault.Page) vault.Farewell {
+	f := vault.Farewell{FD: c.FD}
+	if c.Else.Verdict == vault.Answer503 {
+		f.Answer = page.Render(http.StatusServiceUnavailable, c.Else.Kind, time.Now())
+	}
+	return f
 }
 
 // hearOut waits until a worker has read everything that a dead one has sent to it,

@@ -39,7 +39,7 @@ func (s *service) place() {
 	takers := s.takers()
 	switch {
 	case s.state.phase != running, len(takers) == 0 && !s.expects():
-		s.finish(farewells(s.stranded))
+		s.abandon(s.stranded)
 		s.stranded = nil
 		return
 	case len(takers) == 0:
@@ -109,16 +109,26 @@ func (s *service) handOn(p *process, conns []stranded) {
 	}
 	if err != nil {
 		s.a.log.WithError(err).Error("make a link to a worker: connections don't live on")
-		s.finish(farewells(conns))
+		s.abandon(conns)
 		return
 	}
 	h := &handing{to: p.estate, log: s.a.log}
 	go func() {
 		n := h.run(l, conns)
-		s.a.post(func() { s.handed(p, n) })
-		s.finish(farewells(h.unwanted))
+		if !s.a.post(func() {
+			s.handed(p, n)
+			s.abandon(h.unwanted)
+		}) {
+			s.finish(farewells(h.unwanted))
+		}
 		s.bring(h.back)
 	}()
+}
+
+// abandon ends connections that nobody takes.
+func (s *service) abandon(conns []stranded) {
+	s.rescued.Untaken += int64(len(conns))
+	s.finish(farewells(conns))
 }
 
 func (s *service) handed(p *process, n int) {
