@@ -168,7 +168,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		settled := 0
 		it := &Item{FD: -1, settle: func(*Item, error) { settled++ }}
-		s := &Sender{flight: []*batch{{items: []*Item{it, it}}}, due: 2, failed: make(chan struct{})}
+		s := &Sender{log: quiet, flight: []*batch{{items: []*Item{it, it}}}, due: 2, failed: make(chan struct{})}
 		s.cond.L = &s.mu
 		err := s.hear(link.Message{Data: data})
 		if (err == nil) != (settled == 2) {
