@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/link"
@@ -32,12 +31,6 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
-
-var quiet = func() *logrus.Logger {
-	l := logrus.New()
-	l.SetOutput(io.Discard)
-	return l
-}()
 
 // target writes "adopted" to each connection that it gets, unless it was told to
 // fail in the window between two steps.

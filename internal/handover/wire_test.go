@@ -6,14 +6,22 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/link"
 )
+
+var quiet = func() *logrus.Logger {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return l
+}()
 
 func TestConstants(t *testing.T) {
 	if maxMessage != link.MaxData || maxFiles != link.MaxFiles {
