@@ -92,6 +92,7 @@ type Upgrader struct {
 	closed atomic.Bool
 	acts   atomic.Bool // Ready has succeeded
 	wanted atomic.Bool // somebody has asked for Predecessors
+	turn   sync.Mutex  // of Ready, from when it is certain that this generation is to act
 
 	readyOnce sync.Once
 	readyErr  error
@@ -184,6 +185,8 @@ func (u *Upgrader) ready() error {
 	if err := u.succession.announce(); err != nil {
 		return err
 	}
+	u.turn.Lock()
+	defer u.turn.Unlock()
 	// First of all, as clients wait. Whoever asks how things are waits until
 	// that is known here.
 	if err := u.inventory.openServing(); err != nil {
@@ -268,6 +271,10 @@ func (u *Upgrader) Stop() { u.post(func(l *life) { l.stop(control.StopRequest{},
 // unix sockets are removed, unless they are another's by now.
 func (u *Upgrader) Close() error {
 	u.closeOnce.Do(func() {
+		// Stopped as soon as others could take it for the one that acts, this
+		// generation does act, and is the last.
+		u.turn.Lock()
+		defer u.turn.Unlock()
 		last := false
 		u.ask(func(l *life) { last = l.phase == stopping && u.acts.Load() })
 		if last {
