@@ -10,7 +10,7 @@ import (
 )
 
 const broadcastLong = `Send a message to all workers of a kept service that have this library in them:
-their programs get it from the library's Messages. What it means is up to them.
+their programs get it from Upgrader.Broadcasts. What it means is up to them.
 
 MESSAGE - is read from standard input, 32 KiB at most.
 

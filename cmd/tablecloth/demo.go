@@ -32,8 +32,8 @@ Everything happens on 127.0.0.1 and in a temporary directory; Ctrl-C ends it at
 once and leaves nothing.
 
 Exit status: 0 if no request failed and no connection was lost, else 1. (A
-request that is killed with its process, and is told so by a 500 or 503, or by the
-visible end of an answer that was half sent, has not failed.)`,
+request that is killed with its process, and is told so by a 500 or 503, or by
+the visible end of an answer that was half sent, has not failed.)`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Duration <= 0 || c.Upgrades < 0 {

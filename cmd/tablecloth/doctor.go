@@ -8,19 +8,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
-const doctorLong = `Tell what is wrong with a systemd unit of a service that is to be replaced without
-downtime, and what to write instead.
+const doctorLong = `Tell what is wrong with running services, or with a systemd unit.
 
-UNIT is a file, whose drop-ins beside it are read too, or the name of a unit that
-systemd has loaded.
+SERVICE is one behind the control socket; without a name all are looked at: why
+a drain doesn't end (which connections, since when, whose), why something wasn't
+ready, whether descriptors run out, connects wait, a process hangs, or doesn't
+run what lies on the disk.
+
+UNIT is a file, with its drop-ins beside it, or the name of one that systemd has
+loaded: what is wrong with it for a service that is to be replaced without
+downtime, and what to write instead. A name is a unit's if it ends in .service,
+or no service has it.
 
 Whether the service is kept or replaces itself is seen by "tablecloth run" in
 ExecStart=; a program which is its own keeper needs --mode kept.
@@ -45,11 +53,14 @@ type doctorOptions struct {
 func newDoctorCommand() *cobra.Command {
 	var o doctorOptions
 	cmd := &cobra.Command{
-		Use:   "doctor UNIT",
-		Short: "Tell what is wrong with a systemd unit",
+		Use:   "doctor [SERVICE | UNIT]",
+		Short: "Tell what is wrong with a running service, or with a systemd unit",
 		Long:  doctorLong,
-		Args:  cobra.ExactArgs(1),
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if done, err := doctorOfServices(cmd, args, o.asJSON); done {
+				return err
+			}
 			if o.mode != "" && o.mode != modeAlone && o.mode != modeKept {
 				return usageError(cmd, fmt.Errorf("--mode %q: alone or kept", o.mode))
 			}
@@ -66,6 +77,30 @@ func newDoctorCommand() *cobra.Command {
 	f.BoolVar(&o.user, "user", false, "a unit of systemctl --user")
 	f.BoolVar(&o.asJSON, "json", false, "print the findings as JSON")
 	return cmd
+}
+
+// doctorOfServices looks at services, if they are meant; false: a unit is.
+func doctorOfServices(cmd *cobra.Command, args []string, asJSON bool) (bool, error) {
+	name := serviceArg(args)
+	chosen := cmd.Flags().Changed("control")
+	if strings.ContainsRune(name, '/') || strings.HasSuffix(name, ".service") {
+		return false, nil
+	}
+	if info, err := os.Stat(name); !chosen && err == nil && info.Mode().IsRegular() {
+		return false, nil
+	}
+	client, err := connect(cmd)
+	if err != nil {
+		return chosen || name == "", err
+	}
+	if name == "" {
+		return true, diagnose(cmd, client, nil, asJSON)
+	}
+	st, err := client.Status(cmd.Context())
+	if !chosen && (err != nil || !slices.ContainsFunc(st.Services, func(s control.Service) bool { return s.Name == name })) {
+		return false, nil
+	}
+	return true, diagnose(cmd, client, args, asJSON)
 }
 
 // loadUnit reads a file, or what systemd has loaded.

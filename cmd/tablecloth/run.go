@@ -23,17 +23,24 @@ closing a port:
   2. start PROGRAM with them, as systemd would: LISTEN_FDS, LISTEN_FDNAMES,
      LISTEN_PID, NOTIFY_SOCKET
   3. wait until it is ready (--ready)
-  4. upon "tablecloth upgrade" or SIGHUP: start what is on disk then, and when it
-     is ready end the old one by --stop-signal, after --kill-timeout by SIGKILL.
-     If it fails, the old one goes on
+  4. upon "tablecloth upgrade" or SIGHUP: start what is on disk then, and when
+     it is ready end the old one by --stop-signal, after --kill-timeout by
+     SIGKILL. If it fails, the old one goes on
   5. upon any death: start the last program that was ready again, at once
   6. upon "tablecloth stop" or SIGTERM: end all, within --stop-timeout
 
-PROGRAM needs no changes if it can take its sockets from systemd (gunicorn, Node's
-listen({fd: 3}), most servers), and none at all for restarts alone.
+PROGRAM needs no changes if it can take its sockets from systemd (gunicorn,
+Node's listen({fd: 3}), most servers), and none at all for restarts alone.
 
-ADDR is 8080, :8080, 127.0.0.1:0, [::1]:80, unix:/path?mode=0660&owner=user:group,
-unix:@name or udp:…, each with NAME= before it if the program wants names.
+ADDR is 8080, :8080, 127.0.0.1:0, [::1]:80, unix:@name, udp:… or
+unix:/path?mode=0660&owner=user:group, each with NAME= before it if the program
+wants names.
+
+With --file there are as many programs as the file has services, and no flags of
+a service: see tablecloth init, and docs/config.md. An upgrade, and SIGHUP, read
+it again: services whose settings or programs have changed are replaced, new
+ones started, those that are gone end, and the others are not touched. If
+something is wrong with it nothing happens.
 
 Signals: HUP upgrades; TERM and INT stop; USR1, WINCH and QUIT (or those of
 --forward) are passed on.

@@ -1,41 +1,59 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-const statusLong = `Show the services behind a control socket: their generations with the processes
-of each, the outcome of the last upgrade, the last crash.
+const statusLong = `Show services: their processes with what each does and since when, what drains
+still wait for, the last upgrade, the last crash.
+
+BUSY is requests in flight, MOVED connections that went to the next process,
+RESCUED those that came from a dead one. CPU is used up since the start; with
+--watch, a share of one CPU.
 
 Exit status: 0 done; 2 usage; 3 not running; 4 a service has given up; 5 not
 allowed.`
 
+type statusOptions struct {
+	names    []string
+	asJSON   bool
+	watch    bool
+	interval time.Duration
+}
+
 func newStatusCommand() *cobra.Command {
-	var asJSON bool
+	var o statusOptions
 	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Show generations, processes and connections",
+		Use:   "status [SERVICE...]",
+		Short: "Show services, processes and connections",
 		Long:  statusLong,
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.names = args; o.interval < 100*time.Millisecond {
+				return usageError(cmd, errors.New("--interval: 100ms or more"))
+			}
 			client, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			st, err := client.Status(cmd.Context())
+			if o.watch {
+				return o.follow(cmd.Context(), client, cmd.OutOrStdout())
+			}
+			st, err := o.ask(cmd.Context(), client)
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if o.asJSON {
 				err = printJSON(cmd.OutOrStdout(), st)
 			} else {
 				err = printStatus(cmd.OutOrStdout(), st, time.Now())
@@ -43,8 +61,30 @@ func newStatusCommand() *cobra.Command {
 			return errors.Join(err, givenUp(st))
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f := cmd.Flags()
+	f.BoolVar(&o.asJSON, "json", false, "print JSON; with --watch a line each time")
+	f.BoolVarP(&o.watch, "watch", "w", false, "show it again and again, until Ctrl-C")
+	f.DurationVar(&o.interval, "interval", time.Second, "how often, with --watch")
 	return cmd
+}
+
+// ask asks for the status of the services that are named, or of all.
+func (o *statusOptions) ask(ctx context.Context, client *control.Client) (control.Status, error) {
+	st, err := client.Status(ctx)
+	if err != nil || len(o.names) == 0 {
+		return st, err
+	}
+	var all []string
+	for _, s := range st.Services {
+		all = append(all, s.Name)
+	}
+	for _, name := range o.names {
+		if !slices.Contains(all, name) {
+			return st, fail(exitUsage, "there is "+strings.Join(all, ", "), "no service is called %s", name)
+		}
+	}
+	st.Services = slices.DeleteFunc(st.Services, func(s control.Service) bool { return !slices.Contains(o.names, s.Name) })
+	return st, nil
 }
 
 // givenUp is an error without words: the status has said it.
@@ -57,162 +97,48 @@ func givenUp(st control.Status) error {
 	return nil
 }
 
-func printStatus(w io.Writer, st control.Status, now time.Time) error {
-	var b strings.Builder
-	p := statusPrinter{w: &b, palette: paletteFor(w), now: now}
-	for i, s := range st.Services {
-		if i > 0 {
-			b.WriteByte('\n')
+// follow shows the status until ctx is done, or nobody is left to ask.
+func (o *statusOptions) follow(ctx context.Context, client *control.Client, w io.Writer) error {
+	onTerminal := isTerminal(w) && !o.asJSON
+	before := cpuTimes{}
+	for {
+		st, err := o.ask(ctx, client)
+		if ctx.Err() != nil {
+			return nil
 		}
-		p.service(st, s)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-type statusPrinter struct {
-	palette
-	w   *strings.Builder
-	now time.Time
-}
-
-func (p *statusPrinter) service(st control.Status, s control.Service) {
-	head := fmt.Sprintf("%s: %s, generation %d", printable(orElse(s.Name, "service")), p.state(s.State, string(s.State)), s.Generation)
-	if st.Keeper != nil {
-		head += fmt.Sprintf(", keeper pid %d up %s", st.Keeper.PID, p.since(st.Keeper.Started))
-	}
-	fmt.Fprintln(p.w, head)
-	if s.RetryAt != nil {
-		p.line("starts again", "in "+shortDuration(s.RetryAt.Sub(p.now)))
-	}
-	if len(s.Listen) > 0 {
-		p.list("listens on", s.Listen)
-	}
-	p.table(s)
-	for _, g := range s.Generations {
-		p.generation(g)
-	}
-	p.lastOutcome(s.LastOutcome)
-	p.lastCrash(s.LastCrash)
-	if s.Restarts > 0 || s.Crashes > 0 {
-		p.line("counts", fmt.Sprintf("upgrades %d, restarts %d, recent crashes %d", s.Upgrades, s.Restarts, s.Crashes))
-	}
-	if r := s.Rescued; r != nil {
-		p.line("rescued", fmt.Sprintf("from %d dead workers: %d connections went on, %d got a 500, %d a 503, %d were cut, %d closed, %d lost",
-			r.Workers, r.Idle, r.S500, r.S503, r.Cut, r.Closed+r.Ended, r.Lost))
-	}
-	for _, n := range s.Notes {
-		p.line("note", n)
-	}
-}
-
-func (p *statusPrinter) state(s control.State, text string) string {
-	switch s {
-	case control.Serving:
-		return p.good(text)
-	case control.GaveUp, control.Down:
-		return p.bad(text)
-	default:
-		return p.busy(text)
-	}
-}
-
-func (p *statusPrinter) since(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return shortDuration(p.now.Sub(t))
-}
-
-const (
-	labelWidth = 12
-	textWidth  = 80 - 2 - labelWidth - 1
-)
-
-// line prints text after a label, in as many lines of 80 columns as it takes.
-func (p *statusPrinter) line(label, text string) {
-	for _, l := range wrap(strings.Fields(printable(text)), " ", textWidth) {
-		p.put(label, l)
-		label = ""
-	}
-}
-
-func (p *statusPrinter) put(label, text string) {
-	fmt.Fprintf(p.w, "  %s %s\n", p.faint(fmt.Sprintf("%-*s", labelWidth, label)), text)
-}
-
-func (p *statusPrinter) list(label string, items []string) {
-	for _, l := range wrap(items, "  ", textWidth) {
-		p.put(label, printable(l))
-		label = ""
-	}
-}
-
-// wrap joins words into lines of at most width columns, unless one word is longer.
-func wrap(words []string, space string, width int) []string {
-	var lines []string
-	line := ""
-	for _, w := range words {
+		if err != nil {
+			return err
+		}
 		switch {
-		case line == "":
-			line = w
-		case utf8.RuneCountInString(line+space+w) <= width:
-			line += space + w
+		case o.asJSON:
+			err = json.NewEncoder(w).Encode(st)
+		case onTerminal:
+			columns, lines := terminalSize(w)
+			_, err = io.WriteString(w, screen(reportOf(w, st, time.Now(), columns, &before), lines))
 		default:
-			lines, line = append(lines, line), w
+			_, err = io.WriteString(w, reportOf(w, st, time.Now(), 80, &before)+"\n")
 		}
-	}
-	return append(lines, line)
-}
-
-// generation tells what the table has no room for.
-func (p *statusPrinter) generation(g control.Generation) {
-	number := fmt.Sprintf("gen %d", g.Number)
-	if g.State == control.Serving && !g.Confirmed {
-		p.line(number, "not confirmed: the program does not say when it is ready")
-	}
-	for _, w := range g.Workers {
-		if w.Changed {
-			p.line(number, fmt.Sprintf("%s has changed on disk since pid %d was started", w.Binary, w.PID))
+		if err != nil {
+			return err
 		}
-		if w.Status != "" {
-			p.line(number, fmt.Sprintf("pid %d says: %s", w.PID, firstLine(w.Status)))
+		if pause(ctx, o.interval) != nil {
+			return nil
 		}
-	}
-	if g.Deadline != nil {
-		p.line(number, "is ended by force in "+shortDuration(g.Deadline.Sub(p.now)))
-	}
-	for i, c := range g.Holdouts {
-		if i == 3 {
-			p.line(number, fmt.Sprintf("waits for %d more", len(g.Holdouts)-i))
-			break
-		}
-		p.line(number, fmt.Sprintf("waits for %s: %s since %s%s", c.Peer, c.State, p.since(c.Since), prefixed(": ", c.Request)))
 	}
 }
 
-func prefixed(prefix, s string) string {
-	if s == "" {
-		return ""
+// screen paints text over what is there: without a moment in which nothing is.
+func screen(text string, lines int) string {
+	all := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if len(all) >= lines {
+		more := len(all) - lines + 2
+		all = append(all[:max(lines-2, 0)], fmt.Sprintf("… %d more lines", more))
 	}
-	return prefix + s
+	return "\x1b[H" + strings.Join(all, "\x1b[K\n") + "\x1b[K\n\x1b[J"
 }
 
-func (p *statusPrinter) lastOutcome(o *control.Outcome) {
-	if o == nil {
-		p.line("last upgrade", "none")
-		return
-	}
-	p.line("last upgrade", fmt.Sprintf("%s ago (%s): %s", p.since(o.At), o.Trigger, firstLine(outcomeLine(*o))))
-	if o.Result != control.Ready && o.Hint != "" {
-		p.line("", "hint: "+o.Hint)
-	}
-}
-
-func (p *statusPrinter) lastCrash(c *control.Crash) {
-	if c == nil {
-		p.line("last crash", "none")
-		return
-	}
-	p.line("last crash", fmt.Sprintf("%s ago: gen %d pid %d %s", p.since(c.At), c.Generation, c.PID, crashLine(*c)))
+func printStatus(w io.Writer, st control.Status, now time.Time) error {
+	columns, _ := terminalSize(w)
+	_, err := io.WriteString(w, reportOf(w, st, now, columns, nil))
+	return err
 }

@@ -2,6 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,48 +51,101 @@ func busyStatus() control.Status {
 	}
 }
 
-const busyText = `web: serving, generation 7, keeper pid 812 up 3d04h
-  listens on   http=tcp:0.0.0.0:8080  admin=tcp:127.0.0.1:8081
-               local=unix:/run/web/web.sock
-  GEN  PID STATE       UP BUILD        MEMORY OPEN IDLE ACTIVE MOVED
-    6 4711 draining 2h03m v1.4.0        31.2M    3    0      3   212
-    7 4802 serving    12s 8f3a9c1d2b4…  31.2M    -    -      -     -
-  gen 6        /usr/bin/web has changed on disk since pid 4711 was started
-  gen 6        is ended by force in 18s
-  gen 6        waits for 10.0.0.7:41234: active since 12s: GET /slow
-  gen 6        waits for 10.0.0.8:1: hijacked since 1h00m
-  gen 6        waits for 10.0.0.9:1: idle since 0s
-  gen 6        waits for 1 more
-  gen 7        not confirmed: the program does not say when it is ready
-  gen 7        pid 4802 says: warm·[2J
-  last upgrade 1m00s ago (SIGHUP): upgrade failed: the new process has ended:
-               exit status 7
-               hint: see its log
-  last crash   1h00m ago: gen 5 pid 4500 caught after 1m30s: boom
-  counts       upgrades 6, restarts 1, recent crashes 1
-  note         rescue: off
-`
+// fleet is a keeper of several services, as one finds it at three in the morning.
+func fleet() control.Status {
+	st := busyStatus()
+	web := &st.Services[0]
+	web.Name, web.Workers = "web", 3
+	web.Generations[0].Workers[0].Since = now.Add(-42 * time.Second)
+	web.Generations[0].Workers[0].CPU = 3723.5
+	worker := web.Generations[1].Workers[0]
+	worker.Conns = &control.Conns{Open: 412, Idle: 398, Active: 14, Moved: 0, Requests: 12345678}
+	worker.Status, worker.CPU, worker.Since = "", 1.25, now.Add(-11*time.Second)
+	dying := worker
+	dying.Index, dying.PID, dying.State, dying.Rescued, dying.Conns = 1, 4803, control.Starting, 7, nil
+	web.Generations[1].Workers = []control.Worker{worker, dying}
+	web.Generations[1].Confirmed = true
+	web.Rescued = &control.Rescued{Workers: 1, Idle: 7, S500: 2}
+	retry := now.Add(31 * time.Second)
+	st.Services = append(st.Services, control.Service{Name: "api", State: control.Serving, Generation: 1, Workers: 1, Listen: []string{"unix:/run/api.sock"},
+		Generations: []control.Generation{{Number: 1, State: control.Serving, Confirmed: true, Workers: []control.Worker{
+			{Process: control.Process{PID: 901, Started: now.Add(-76 * time.Hour), Memory: 180 << 20, CPU: 86400}, State: control.Serving, Since: now.Add(-76 * time.Hour)},
+		}}},
+		Output: &control.Output{Lines: 1000, DroppedLines: 12},
+	}, control.Service{Name: "jobs", State: control.GaveUp, Generation: 4, Workers: 1, Crashes: 6, Restarts: 5, RetryAt: &retry,
+		LastCrash: &control.Crash{At: now.Add(-29 * time.Second), Generation: 4, PID: 5001, Uptime: 120 * time.Millisecond, Exit: "signal: segmentation fault (core dumped)"}})
+	return st
+}
 
-func TestStatusForPeople(t *testing.T) {
-	var b strings.Builder
-	if err := printStatus(&b, busyStatus(), now); err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != busyText {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), busyText)
-	}
-	for line := range strings.Lines(b.String()) {
-		if n := utf8.RuneCountInString(line); n > 81 {
-			t.Errorf("%d columns: %s", n-1, line)
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares a text with that of a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s (-update writes it anew): got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+// checkWidth sees to it that nothing is broken by the terminal.
+func checkWidth(t *testing.T, text string, columns int) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestStatusForPeople(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		status  control.Status
+		columns int
+		lines   int // 0: any
+	}{
+		{"busy", busyStatus(), 80, 24},
+		{"fleet", fleet(), 80, 40},
+		{"fleet", fleet(), 132, 0},
+		{"fleet", fleet(), 60, 0},
+		{"fleet", fleet(), 44, 0},
+	} {
+		text := reportOf(io.Discard, c.status, now, c.columns, nil)
+		golden(t, fmt.Sprintf("status/%s-%d.txt", c.name, c.columns), text)
+		checkWidth(t, text, c.columns)
+		if n := strings.Count(text, "\n"); c.lines > 0 && n > c.lines {
+			t.Errorf("%s: %d lines", c.name, n)
+		}
+	}
+}
+
+// TestStatusAsJSON: the format that scripts read.
+func TestStatusAsJSON(t *testing.T) {
+	var b strings.Builder
+	if err := printJSON(&b, fleet()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "status/fleet.json", b.String())
 }
 
 func TestTheTableIsAligned(t *testing.T) {
 	for _, colours := range []palette{false, true} {
 		var b strings.Builder
-		p := statusPrinter{w: &b, palette: colours, now: now}
-		p.table(busyStatus().Services[0])
+		p := statusPrinter{w: &b, palette: colours, now: now, columns: 80}
+		p.table(fleet().Services[0])
 		widths := map[int]bool{}
 		for line := range strings.Lines(b.String()) {
 			if strings.Contains(line, "\x1b[") != bool(colours) {
@@ -101,6 +159,55 @@ func TestTheTableIsAligned(t *testing.T) {
 		if len(widths) != 1 {
 			t.Errorf("lines of different widths: %s", b.String())
 		}
+	}
+}
+
+func TestCPUWhileWatching(t *testing.T) {
+	before := cpuTimes{at: now.Add(-2 * time.Second), used: map[int]float64{4802: 0.25, 901: 86400}}
+	text := reportOf(io.Discard, fleet(), now, 80, &before)
+	if !strings.Contains(text, " 50% ") || !strings.Contains(text, "  0%") {
+		t.Error(text)
+	}
+	if before.at != now || before.used[4802] != 1.25 {
+		t.Errorf("%+v", before)
+	}
+}
+
+func TestAScreenIsNotScrolled(t *testing.T) {
+	text := strings.Repeat("x\n", 30)
+	if got := screen(text, 24); strings.Count(got, "\n") != 23 || !strings.Contains(got, "… 8 more lines") || strings.Count(got, "x") != 22 {
+		t.Errorf("%q", got)
+	}
+	if got := screen("x\ny\n", 24); got != "\x1b[Hx\x1b[K\ny\x1b[K\n\x1b[J" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestStatusOfNamedServices(t *testing.T) {
+	f := startService(t, &fakeService{status: fleet})
+	t.Setenv(control.EnvPath, f.path)
+	r := tablecloth(t, "status", "api", "web")
+	if r.expect(t, exitDone, "api: serving", ""); strings.Contains(r.stdout, "jobs") || !strings.Contains(r.stdout, "web: serving") {
+		t.Error(r.stdout)
+	}
+	tablecloth(t, "status", "wbe").expect(t, exitUsage, "", "tablecloth: error: no service is called wbe\ntablecloth: hint: there is web, api, jobs\n")
+	tablecloth(t, "status", "--watch", "--interval", "1ms").expect(t, exitUsage, "", "100ms or more")
+}
+
+func TestStatusWatched(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	f := startService(t, &fakeService{status: func() control.Status { asked <- struct{}{}; return fleet() }})
+	c := startTablecloth(t, "status", "--watch", "--interval", "100ms", "--json", "--control", f.path)
+	for range 3 {
+		receive(t, asked)
+	}
+	c.cmd.Process.Signal(os.Interrupt)
+	r := c.wait(t)
+	r.expect(t, exitDone, `"version":1`, "")
+	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	var st control.Status
+	if err := json.Unmarshal([]byte(lines[0]), &st); err != nil || len(lines) < 2 || len(st.Services) != 3 {
+		t.Errorf("%v: %d lines", err, len(lines))
 	}
 }
 

@@ -15,6 +15,16 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// terminalSize is how much fits on a terminal; 80×24 of what is none.
+func terminalSize(w any) (columns, lines int) {
+	if f, ok := w.(*os.File); ok {
+		if c, l, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && l > 0 {
+			return c, l
+		}
+	}
+	return 80, 24
+}
+
 // palette colours words, or leaves them alone.
 type palette bool
 

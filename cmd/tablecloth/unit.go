@@ -21,8 +21,8 @@ import (
 
 const unitLong = `Print a systemd unit for PROGRAM, with a word on each setting that matters.
 
---mode kept: the unit starts the keeper (tablecloth run), which starts PROGRAM. It
-works for any program, and survives whatever befalls PROGRAM.
+--mode kept: the unit starts the keeper (tablecloth run), which starts PROGRAM.
+It works for any program, and survives whatever befalls PROGRAM.
 --mode alone: the unit starts PROGRAM, which replaces itself. For programs that
 use this library.
 
@@ -63,7 +63,7 @@ func newUnitCommand() *cobra.Command {
 		Short: "Print a systemd unit for a program",
 		Long:  unitLong,
 		Example: `  tablecloth unit --listen 8080 --hardened -- /usr/local/bin/app
-  tablecloth unit --mode alone --output /etc/systemd/system -- /usr/local/bin/app -v`,
+  tablecloth unit --mode alone --output /etc/systemd/system -- /usr/bin/app -v`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := newUnit(o, args)
 			if err != nil {

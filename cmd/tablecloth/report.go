@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
+)
+
+// reportOf is a status for people, in lines of so many columns. before is what was
+// used of the CPUs when it was last made; nil: it is made once.
+func reportOf(w io.Writer, st control.Status, now time.Time, columns int, before *cpuTimes) string {
+	var b strings.Builder
+	p := statusPrinter{w: &b, palette: paletteFor(w), now: now, columns: max(columns, 40), before: before}
+	if st.Keeper != nil && len(st.Services) != 1 {
+		fmt.Fprintf(&b, "keeper: pid %d, up %s, %s\n\n", st.Keeper.PID, p.since(st.Keeper.Started), counted(len(st.Services), "service"))
+	}
+	for i, s := range st.Services {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		p.service(st, s)
+	}
+	if before != nil {
+		before.remember(st, now)
+	}
+	return b.String()
+}
+
+type statusPrinter struct {
+	palette
+	w       *strings.Builder
+	now     time.Time
+	columns int
+	before  *cpuTimes
+}
+
+func (p *statusPrinter) service(st control.Status, s control.Service) {
+	head := fmt.Sprintf("%s: %s, generation %d", printable(orElse(s.Name, "service")), p.state(s.State, string(s.State)), s.Generation)
+	if text := p.workers(s); text != "" {
+		head += ", " + text
+	}
+	if st.Keeper != nil && len(st.Services) == 1 {
+		head += fmt.Sprintf(", keeper pid %d up %s", st.Keeper.PID, p.since(st.Keeper.Started))
+	}
+	fmt.Fprintln(p.w, head)
+	if s.RetryAt != nil {
+		p.line("starts again", "in "+shortDuration(s.RetryAt.Sub(p.now)))
+	}
+	if len(s.Listen) > 0 {
+		p.list("listens on", s.Listen)
+	}
+	p.table(s)
+	for _, g := range s.Generations {
+		p.generation(g)
+	}
+	p.lastOutcome(s.LastOutcome)
+	p.lastCrash(s.LastCrash)
+	if s.Restarts > 0 || s.Crashes > 0 {
+		p.line("counts", fmt.Sprintf("upgrades %d, restarts %d, recent crashes %d", s.Upgrades, s.Restarts, s.Crashes))
+	}
+	if r := s.Rescued; r != nil {
+		p.line("rescued", fmt.Sprintf("from %d dead workers: %d connections went on, %d got a 500, %d a 503, %d were cut, %d closed, %d lost",
+			r.Workers, r.Idle, r.S500, r.S503, r.Cut, r.Closed+r.Ended, r.Lost))
+	}
+	if o := s.Output; o != nil && o.DroppedLines > 0 {
+		p.line("output", fmt.Sprintf("%d of %d lines were dropped: nobody reads them", o.DroppedLines, o.Lines))
+	}
+	for _, n := range s.Notes {
+		p.line("note", n)
+	}
+}
+
+// workers says how many serve, of several.
+func (p *statusPrinter) workers(s control.Service) string {
+	if s.Workers < 2 {
+		return ""
+	}
+	n := 0
+	for _, g := range s.Generations {
+		for _, w := range g.Workers {
+			if w.State == control.Serving {
+				n++
+			}
+		}
+	}
+	if n == s.Workers {
+		return fmt.Sprintf("%d workers", n)
+	}
+	return p.bad(fmt.Sprintf("%d of %d workers", n, s.Workers))
+}
+
+func (p *statusPrinter) state(s control.State, text string) string {
+	switch s {
+	case control.Serving:
+		return p.good(text)
+	case control.GaveUp, control.Down:
+		return p.bad(text)
+	default:
+		return p.busy(text)
+	}
+}
+
+func (p *statusPrinter) since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return shortDuration(p.now.Sub(t))
+}
+
+const labelWidth = 12
+
+func (p *statusPrinter) textWidth() int { return p.columns - 2 - labelWidth - 1 }
+
+// line prints text after a label, in as many lines as it takes.
+func (p *statusPrinter) line(label, text string) {
+	for _, l := range wrap(strings.Fields(printable(text)), " ", p.textWidth()) {
+		p.put(label, l)
+		label = ""
+	}
+}
+
+func (p *statusPrinter) put(label, text string) {
+	fmt.Fprintf(p.w, "  %s %s\n", p.faint(fmt.Sprintf("%-*s", labelWidth, label)), text)
+}
+
+func (p *statusPrinter) list(label string, items []string) {
+	for _, l := range wrap(items, "  ", p.textWidth()) {
+		p.put(label, printable(l))
+		label = ""
+	}
+}
+
+// wrap joins words into lines of at most width columns, unless one word is longer.
+func wrap(words []string, space string, width int) []string {
+	var lines []string
+	line := ""
+	for _, w := range words {
+		switch {
+		case line == "":
+			line = w
+		case utf8.RuneCountInString(line+space+w) <= width:
+			line += space + w
+		default:
+			lines, line = append(lines, line), w
+		}
+	}
+	return append(lines, line)
+}
+
+// generation tells what the table has no room for.
+func (p *statusPrinter) generation(g control.Generation) {
+	number := fmt.Sprintf("gen %d", g.Number)
+	if g.State == control.Serving && !g.Confirmed {
+		p.line(number, "not confirmed: the program does not say when it is ready")
+	}
+	for _, w := range g.Workers {
+		if w.Changed {
+			p.line(number, fmt.Sprintf("%s has changed on disk since pid %d was started", w.Binary, w.PID))
+		}
+		if w.Status != "" {
+			p.line(number, fmt.Sprintf("pid %d says: %s", w.PID, firstLine(w.Status)))
+		}
+	}
+	if g.Deadline != nil {
+		p.line(number, "is ended by force in "+shortDuration(g.Deadline.Sub(p.now)))
+	}
+	for i, c := range g.Holdouts {
+		if i == 3 {
+			p.line(number, fmt.Sprintf("waits for %d more", len(g.Holdouts)-i))
+			break
+		}
+		p.line(number, fmt.Sprintf("waits for %s: %s since %s%s", c.Peer, c.State, p.since(c.Since), prefixed(": ", c.Request)))
+	}
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func (p *statusPrinter) lastOutcome(o *control.Outcome) {
+	if o == nil {
+		return
+	}
+	p.line("last upgrade", fmt.Sprintf("%s ago (%s): %s", p.since(o.At), o.Trigger, firstLine(outcomeLine(*o))))
+	if o.Result != control.Ready && o.Hint != "" {
+		p.line("", "hint: "+o.Hint)
+	}
+}
+
+func (p *statusPrinter) lastCrash(c *control.Crash) {
+	if c == nil {
+		return
+	}
+	p.line("last crash", fmt.Sprintf("%s ago: gen %d pid %d %s", p.since(c.At), c.Generation, c.PID, crashLine(*c)))
+}
