@@ -17,7 +17,7 @@ func (s *service) drain(p *process, reason string, timeout time.Duration) {
 	p.settled()
 	again := p.drained != nil
 	p.since = time.Now()
-	if reason == kept.Replaced && p.index >= s.state.policy.workers {
+	if reason == kept.Replaced && s.state.phase < stopping && p.index >= s.state.policy.workers {
 		s.bequeath(p)
 	}
 	p.deadline = time.Now().Add(timeout)

@@ -53,6 +53,9 @@ func listenAcks() (*acks, error) {
 func sweepAcks() {
 	all, _ := filepath.Glob(filepath.Join(os.TempDir(), "tablecloth-*", "einhorn"))
 	for _, path := range all {
+		if fi, err := os.Stat(path); err != nil || time.Since(fi.ModTime()) < time.Minute { // it may be about to be listened on
+			continue
+		}
 		c, err := net.Dial("unix", path)
 		if err == nil {
 			c.Close()

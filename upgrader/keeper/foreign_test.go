@@ -51,6 +51,41 @@ while True:
     c.close()
 `
 
+// starterServer knows of its socket only by Server::Starter's environment.
+const starterServer = `
+use strict; use warnings;
+my ($port, $fd) = split /=/, (split /;/, $ENV{SERVER_STARTER_PORT})[0];
+die "generation $ENV{SERVER_STARTER_GENERATION}" unless $ENV{SERVER_STARTER_GENERATION} >= 1;
+die "port $port" unless $port =~ /^127\.0\.0\.1:[1-9][0-9]*$/;
+open(my $l, '+<&=', $fd) or die $!;
+` + perlLoop
+
+// einhornServer knows of its socket only by einhorn's, and says so as its clients
+// do: in YAML, escaped.
+const einhornServer = `
+use strict; use warnings; use Socket;
+die "not einhorn's child" unless $ENV{EINHORN_MASTER_PID} == getppid() && $ENV{EINHORN_FD_COUNT} == 1;
+open(my $l, '+<&=', $ENV{EINHORN_FD_0}) or die $!;
+my $s; socket($s, PF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un($ENV{EINHORN_SOCK_PATH})) or die $!;
+syswrite($s, "---%0Acommand: worker:ack%0Apid: $$%0A\n");
+$SIG{TERM} = sub { die "SIGTERM is not einhorn's way" };
+` + perlLoop
+
+const perlLoop = `
+my ($busy, $stop) = (0, 0);
+$SIG{TERM} ||= sub { exit 0 unless $busy; $stop = 1 };
+$SIG{USR2} = sub { exit 0 unless $busy; $stop = 1 };
+until ($stop) {
+    $busy = accept(my $c, $l) or next;
+    sysread($c, my $request, 65536);
+    syswrite($c, "HTTP/1.0 200 OK\r\n\r\n$$ ");
+    shutdown($c, 1);
+    sysread($c, $request, 65536);
+    close $c;
+    $busy = 0;
+}
+`
+
 // TestForeignPrograms keeps programs that have never heard of us.
 func TestForeignPrograms(t *testing.T) {
 	t.Parallel()
@@ -59,40 +94,42 @@ func TestForeignPrograms(t *testing.T) {
 		testenv.Need(t, name, err == nil)
 		return path
 	}
+	perl := func(program string) func(*testing.T, string) []string {
+		return func(t *testing.T, _ string) []string { return []string{look(t, "perl"), "-e", program} }
+	}
 	for _, x := range []struct {
 		name    string
 		command func(t *testing.T, dir string) []string
+		mode    string
 		readyBy string
 	}{
 		{"gunicorn", func(t *testing.T, dir string) []string {
 			os.WriteFile(filepath.Join(dir, "app.py"), []byte(gunicornApp), 0o644)
 			return []string{look(t, "gunicorn"), "--workers", "2", "--log-level", "warning", "app:app"}
-		}, "notify"},
+		}, "notify", "notify"},
 		{"node", func(t *testing.T, dir string) []string {
 			os.WriteFile(filepath.Join(dir, "server.js"), []byte(nodeServer), 0o644)
 			return []string{look(t, "node"), "server.js"}
-		}, "listen"},
+		}, "listen", "listen"},
 		{"python with a blocking accept", func(t *testing.T, dir string) []string {
 			os.WriteFile(filepath.Join(dir, "server.py"), []byte(pythonServer), 0o644)
 			return []string{python(t), "server.py"}
-		}, "delay"},
+		}, "listen", "listen"},
+		{"perl for Server Starter", perl(starterServer), "listen", "listen"},
+		{"perl for einhorn", perl(einhornServer), "notify", "einhorn"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			mode := x.readyBy
-			if mode == "delay" { // one client at a time: under load it may be busy whenever it is looked at
-				mode = "delay=100ms"
-			}
 			b := keep(t, Service{Command: x.command(t, dir), Listen: []string{"127.0.0.1:0"}, Directory: dir, MaxDeaths: -1,
-				Ready: mode}) // auto would give up waiting after 3 s, if this machine is very busy
+				Ready: x.mode}) // auto would give up waiting after 3 s, if this machine is very busy
 			l := startLoad(b.serving(), 2)
-			if g := b.status().Generations[0]; g.ReadyBy != x.readyBy || g.Confirmed != (mode == x.readyBy) {
+			if g := b.status().Generations[0]; g.ReadyBy != x.readyBy || !g.Confirmed {
 				t.Errorf("ready by %q, confirmed %v", g.ReadyBy, g.Confirmed)
 			}
 			for range soak(2, 10) {
 				last := b.lastSeq()
-				if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready || o.Confirmed != (mode == x.readyBy) {
+				if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready || !o.Confirmed {
 					t.Errorf("%+v", o)
 				}
 				b.await(control.EventGone, last)

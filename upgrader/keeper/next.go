@@ -383,9 +383,9 @@ func (m *machine) stop(e event) {
 	if m.phase == ended {
 		return
 	}
-	timeout := m.policy.stopTimeout
+	timeout, reason := m.policy.stopTimeout, kept.Stopped
 	if e.gently {
-		timeout = m.policy.killTimeout
+		timeout, reason = m.policy.killTimeout, kept.Replaced
 	}
 	if m.phase != stopping {
 		m.phase, m.waiting = stopping, false
@@ -397,7 +397,7 @@ func (m *machine) stop(e event) {
 		m.change, m.further = nil, nil
 		m.each(func(_ *generation, w *worker) {
 			if w.life != doomed {
-				m.drain(w, kept.Stopped, timeout)
+				m.drain(w, reason, timeout)
 			}
 		})
 	}

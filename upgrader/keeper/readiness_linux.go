@@ -128,8 +128,10 @@ func look(pid int, sockets []*socket) sight {
 	return s
 }
 
-// hasAccepted reports whether a process has a connection to a port of ours. With
-// many connections that costs more than look does.
+// hasAccepted reports whether a process has a connection to a port of ours. A busy
+// one may have each for a millisecond only: so its sockets are looked at
+// themselves, and the table of all connections, whose reading takes longer, is
+// the way out where that isn't allowed.
 func hasAccepted(pid int, sockets []*socket) bool {
 	ports := map[int]bool{}
 	for _, k := range sockets {
@@ -141,17 +143,87 @@ func hasAccepted(pid int, sockets []*socket) bool {
 	if len(ports) == 0 {
 		return false
 	}
-	connected := map[string]bool{}
+	all := family(pid)
+	for _, p := range all {
+		found, allowed := connectedTo(p, ports)
+		if !allowed {
+			return tableHas(all, ports)
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// connectedTo looks at duplicates of a process's sockets, one after the other.
+func connectedTo(pid int, ports map[int]bool) (found, allowed bool) {
+	handle, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, err == unix.ESRCH
+	}
+	defer unix.Close(handle)
+	for fd := range socketsOf(pid) {
+		d, err := unix.PidfdGetfd(handle, fd, 0)
+		if err == unix.EPERM || err == unix.ENOSYS {
+			return false, false
+		}
+		if err != nil { // closed meanwhile
+			continue
+		}
+		found = isConnection(d, ports)
+		unix.Close(d)
+		if found {
+			return true, true
+		}
+	}
+	return false, true
+}
+
+// isConnection reports whether a socket is a connection to one of the ports.
+func isConnection(fd int, ports map[int]bool) bool {
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || n != 0 {
+		return false
+	}
+	addr, err := unix.Getsockname(fd)
+	if err != nil {
+		return false
+	}
+	switch a := addr.(type) {
+	case *unix.SockaddrInet4:
+		return ports[a.Port]
+	case *unix.SockaddrInet6:
+		return ports[a.Port]
+	}
+	return false
+}
+
+// socketsOf lists a process's sockets: descriptor and inode.
+func socketsOf(pid int) map[int]uint64 {
+	all := map[int]uint64{}
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		target, err := os.Readlink(dir + "/" + e.Name())
+		if in, ok := strings.CutPrefix(target, "socket:["); ok && err == nil {
+			fd, _ := strconv.Atoi(e.Name())
+			all[fd], _ = strconv.ParseUint(strings.TrimSuffix(in, "]"), 10, 64)
+		}
+	}
+	return all
+}
+
+// tableHas is hasAccepted by the table of all connections.
+func tableHas(pids []int, ports map[int]bool) bool {
+	connected := map[uint64]bool{}
 	eachTCP(func(l listener, listens bool) {
 		if !listens && ports[l.port] && l.inode != 0 {
-			connected[fmt.Sprintf("socket:[%d]", l.inode)] = true
+			connected[l.inode] = true
 		}
 	})
-	for _, p := range family(pid) {
-		dir := fmt.Sprintf("/proc/%d/fd", p)
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if target, err := os.Readlink(dir + "/" + e.Name()); err == nil && connected[target] {
+	for _, p := range pids {
+		for _, inode := range socketsOf(p) {
+			if connected[inode] {
 				return true
 			}
 		}

@@ -177,7 +177,7 @@ type event struct {
 	why       trigger   // request
 	args      []string  // request
 	now       bool      // request, stop
-	gently    bool      // stop: within the time of an upgrade's drain
+	gently    bool      // stop: as an upgrade's drain, in its time
 	workers   int       // request: how many there are to be
 	lead      bool      // request: the first worker is to start alone
 	policy    *policy   // request
