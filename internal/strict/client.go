@@ -55,7 +55,13 @@ func (c *client) live(ctx context.Context) {
 }
 
 func (c *client) dial() (*conn, *failure) {
+	began := time.Now()
 	nc, err := c.dialer.Dial(c.load.Network, c.load.Addr)
+	// With a full backlog connect(2) waits, but Go's unix sockets don't block.
+	for errors.Is(err, syscall.EAGAIN) && time.Since(began) < c.load.Timeout {
+		time.Sleep(time.Millisecond)
+		nc, err = c.dialer.Dial(c.load.Network, c.load.Addr)
+	}
 	if err != nil {
 		return nil, connectFailure(err)
 	}
