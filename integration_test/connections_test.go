@@ -5,6 +5,7 @@ package integration
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
@@ -73,6 +74,40 @@ func TestConnectionsDontMoveByThemselves(t *testing.T) {
 		}
 		if n := r.Total.Moved; n > 0 {
 			t.Errorf("%d connections have moved", n)
+		}
+	})
+}
+
+// A successor with too few descriptors takes as many connections as it has room
+// for. The others are told to come back, with an answer.
+func TestSuccessorWithFewDescriptors(t *testing.T) {
+	run(t, bothModes, func(t *testing.T, b *bed) {
+		const n, limit = 200, 240 // of which an eighth is kept for other things
+		set := settings{Web: []string{"127.0.0.1:0"}, IdleGrace: time.Minute, KillTimeout: time.Minute}
+		b.serve(set)
+		l := startLoad(t, "tcp", b.tcp(), strict.Group{Kind: strict.Idle, N: n, Pause: 2 * time.Second})
+		l.sees(1)
+		b.poll("all connections", func() bool {
+			c := l.Snapshot().Total
+			return c.Connects >= n && c.OK >= n
+		})
+		set.Descriptors = limit
+		b.set(set)
+		b.mustUpgrade()
+		b.poll("the end of the handover", func() bool { return b.count("handed over") == 1 })
+		b.poll("answers of both generations", func() bool {
+			c := l.Snapshot().Total
+			return c.Moved >= n/2 && c.Ends[strict.Announced] > 0
+		})
+		r := l.stop()
+		if err := r.Err(); err != nil {
+			t.Error(err)
+		}
+		if told := r.Total.Ends[strict.Announced]; told == 0 || told > n/2 || ended(r) != told {
+			t.Errorf("%d connections told to come back; ends %v", told, r.Total.Ends)
+		}
+		if k := b.count("some connections don't move.*too few descriptors"); k != 1 {
+			t.Errorf("%d lines about it in the log, want 1", k)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/server"
@@ -34,6 +35,7 @@ type settings struct {
 	KillTimeout, IdleGrace, GiveUpPause time.Duration
 	MaxCrashes                          int
 	Hold                                string // path of a socket: connected to before New, and waited at for its end
+	Descriptors                         uint64 // RLIMIT_NOFILE; 0: as it is
 	PIDFile, Control                    string
 }
 
@@ -58,6 +60,11 @@ func serve(path string) error {
 	var set settings
 	if err := json.Unmarshal(b, &set); err != nil {
 		return err
+	}
+	if n := set.Descriptors; n > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
 	}
 	if set.Hold != "" {
 		if err := holdAt(set.Hold); err != nil {
