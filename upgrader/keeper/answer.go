@@ -137,7 +137,11 @@ func (s *service) hint(e end) string {
 	text := strings.ToLower(strings.Join(e.output, "\n"))
 	switch {
 	case strings.Contains(text, "address already in use") || strings.Contains(text, "eaddrinuse"):
-		return "it binds a port that the old generation has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS)"
+		hint := "it binds a port that the old generation has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS)"
+		if s.conf.Workers > 1 && !s.conf.SerialStart {
+			hint = "it binds a port that another worker has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS); with this library, or FDSTORE, --serial-start does too"
+		}
+		return hint
 	case e.failed != nil && execStatus(e.failed) == 127:
 		return "there is no such file, or its interpreter is missing"
 	case e.failed != nil && execStatus(e.failed) == 126:

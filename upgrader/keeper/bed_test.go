@@ -40,7 +40,8 @@ type bed struct {
 	waited <-chan struct{} // closed: cmd.ProcessState is there
 	output proctest.Log
 	addr   string
-	passed []*os.File // from descriptor 3 on, as by a service manager
+	before func(*exec.Cmd) // last changes to the keeper's command; may be nil
+	passed []*os.File      // from descriptor 3 on, as by a service manager
 }
 
 func self(t testing.TB) string { t.Helper(); return proctest.Self(t) }
@@ -76,6 +77,9 @@ func (b *bed) start(env ...string) {
 		b.cmd.ExtraFiles = b.passed
 	}
 	b.cmd.Env = append(append(os.Environ(), b.tag, "GORACE=atexit_sleep_ms=0"), env...)
+	if b.before != nil {
+		b.before(b.cmd)
+	}
 	b.run()
 }
 

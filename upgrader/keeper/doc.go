@@ -20,6 +20,35 @@
 //	TABLECLOTH_KEEPER      where to reach the keeper, for this library
 //	TABLECLOTH_PROCESS     marks it and its descendants, so that none escapes
 //
+// and, unless Service.Foreign is Off, what programs find that were made for
+// Server::Starter or einhorn:
+//
+//	SERVER_STARTER_PORT        HOST:PORT=FD, PORT=FD or PATH=FD of each stream socket, by ;
+//	SERVER_STARTER_GENERATION  the same as TABLECLOTH_GENERATION
+//	EINHORN_FD_COUNT           how many sockets there are
+//	EINHORN_FD_0 …             their descriptors, with EINHORN_FD_FAMILY_0 …
+//	EINHORN_MASTER_PID         the keeper
+//	EINHORN_SOCK_PATH          where an ack makes it ready: then SIGUSR2, not SIGTERM, tells
+//	                           it to end, unless Service.StopSignal says otherwise
+//
+// # Several workers
+//
+// All workers of a service have the same sockets. An upgrade starts as many new
+// ones, and counts when all are ready; with Service.Rolling it replaces one after
+// the other. A worker that dies is replaced at once, and the others don't notice.
+// Connections that move go to the worker of the same index; those of a worker
+// that has no successor any more, and what was rescued of dead ones, to all. Where
+// the program opens sockets by itself its first worker starts alone, and the
+// others are given what that one has pushed (FDSTORE=1).
+//
+// # Several services
+//
+// Config.Reread makes the configuration one that can change. What it says now is
+// compared with what runs, all that is new is bound, then services are started
+// and replaced one after the other, in the order of the configuration, up to the
+// first that fails; those that are to go, go last. A socket that another service
+// wants now, or the same one under another name, is passed on, not bound anew.
+//
 // # What decides
 //
 // All decisions about a service are made by one pure function, next, whose table

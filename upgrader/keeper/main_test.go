@@ -40,17 +40,18 @@ var roles map[string]func(args []string)
 
 func init() {
 	roles = map[string]func([]string){
-		"as-keeper": asKeeper,
-		"serve":     serve,
-		"exit":      func(args []string) { n, _ := strconv.Atoi(args[0]); os.Exit(n) },
-		"hang":      func([]string) { select {} },
-		"panic":     func([]string) { notifyReady(); panic("as the test wants it") },
-		"deaf":      deaf,
-		"chatter":   chatter,
-		"become":    become,
-		"library":   library,
-		"storer":    storer,
-		"web":       web,
+		"as-keeper":      asKeeper,
+		"serve":          serve,
+		"exit":           func(args []string) { n, _ := strconv.Atoi(args[0]); os.Exit(n) },
+		"hang":           func([]string) { select {} },
+		"panic":          func([]string) { notifyReady(); panic("as the test wants it") },
+		"deaf":           deaf,
+		"chatter":        chatter,
+		"become":         become,
+		"library":        library,
+		"storer":         storer,
+		"web":            web,
+		"without-rights": withoutRights,
 	}
 }
 
