@@ -46,6 +46,7 @@ type conn struct {
 	requests atomic.Int64
 	request  atomic.Pointer[Request]
 	written  atomic.Int64
+	telling  sync.Mutex // of writes, to the account: the answer to a crash may meet a "100 Continue"
 
 	mu       sync.Mutex
 	deadline time.Time     // of reads, as net/http wants it
@@ -249,7 +250,9 @@ func (c *conn) write(p []byte) (int, error) {
 		return len(p), nil // a "400 Bad Request" for half a head, at most
 	}
 	if c.account != nil {
+		c.telling.Lock()
 		c.account.Write(p)
+		c.telling.Unlock()
 	}
 	n, err := c.sock.Write(p)
 	c.written.Add(int64(n))
@@ -260,7 +263,9 @@ func (c *conn) write(p []byte) (int, error) {
 func (c *conn) copied(n int64) {
 	c.written.Add(n)
 	if c.account != nil {
+		c.telling.Lock()
 		c.account.Copied(n)
+		c.telling.Unlock()
 	}
 }
 

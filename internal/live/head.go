@@ -91,11 +91,11 @@ func (h *head) keep(c *conn, b []byte) {
 	if !h.known || h.skipped {
 		return
 	}
-	if h.since == 0 {
-		h.since = now()
-	}
 	whole := len(h.bytes) == 0 && headEnd(b) > 0
 	if !whole {
+		if h.since == 0 {
+			h.since = now()
+		}
 		h.bytes = append(h.bytes, b...)
 		b = h.bytes
 	}
