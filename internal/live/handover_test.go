@@ -111,7 +111,7 @@ func everyKind(idle int) []strict.Group {
 		{Kind: strict.CRLF, N: 4},
 		{Kind: strict.Idle, N: idle, Pause: 200 * time.Millisecond},
 		{Kind: strict.HalfHead, N: 4, Delay: 40 * time.Millisecond},
-		{Kind: strict.Connect, Rate: 200},
+		{Kind: strict.Connect, Rate: 40},
 	}
 }
 
