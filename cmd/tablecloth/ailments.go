@@ -51,12 +51,7 @@ func lastLines(lines []string, n int) []string {
 }
 
 func checkWorkers(w *ward, s control.Service) []ailment {
-	n := 0
-	eachWorker(s, func(_ control.Generation, w control.Worker) {
-		if w.State == control.Serving {
-			n++
-		}
-	})
+	n := serving(s)
 	if s.State != control.Serving || n >= s.Workers {
 		return nil
 	}

@@ -159,8 +159,10 @@ func TestDoctorTellsServicesFromUnits(t *testing.T) {
 	if r := tablecloth(t, "doctor", "nothing-of-that-name"); r.status != exitUsage || !strings.Contains(r.stderr, "systemd") {
 		t.Errorf("%+v", r)
 	}
-	s.Output = nil
-	r := tablecloth(t, "doctor")
+	well := healthy()
+	well.Generations[0].Workers[0].PID, well.Generations[0].Workers[0].Heard = os.Getpid(), time.Now()
+	f = startService(t, &fakeService{status: func() control.Status { return control.Status{Services: []control.Service{well}} }})
+	r := tablecloth(t, "doctor", "--control", f.path)
 	if r.status != exitDone || r.stdout != "nothing is wrong with web\n" {
 		t.Errorf("%+v", r)
 	}

@@ -39,14 +39,7 @@ type statusPrinter struct {
 }
 
 func (p *statusPrinter) service(st control.Status, s control.Service) {
-	head := fmt.Sprintf("%s: %s, generation %d", printable(orElse(s.Name, "service")), p.state(s.State, string(s.State)), s.Generation)
-	if text := p.workers(s); text != "" {
-		head += ", " + text
-	}
-	if st.Keeper != nil && len(st.Services) == 1 {
-		head += fmt.Sprintf(", keeper pid %d up %s", st.Keeper.PID, p.since(st.Keeper.Started))
-	}
-	fmt.Fprintln(p.w, head)
+	p.head(st, s)
 	if s.RetryAt != nil {
 		p.line("starts again", "in "+shortDuration(s.RetryAt.Sub(p.now)))
 	}
@@ -74,23 +67,44 @@ func (p *statusPrinter) service(st control.Status, s control.Service) {
 	}
 }
 
-// workers says how many serve, of several.
-func (p *statusPrinter) workers(s control.Service) string {
-	if s.Workers < 2 {
-		return ""
-	}
-	n := 0
-	for _, g := range s.Generations {
-		for _, w := range g.Workers {
-			if w.State == control.Serving {
-				n++
-			}
+// head is a service in one line, or, where there is no room, in two.
+func (p *statusPrinter) head(st control.Status, s control.Service) {
+	name := printable(orElse(s.Name, "service"))
+	fmt.Fprintf(p.w, "%s: %s", name, p.state(s.State, string(s.State)))
+	column := utf8.RuneCountInString(name) + len(": ") + len(s.State)
+	add := func(text string, paint func(string) string) {
+		width := utf8.RuneCountInString(text)
+		if space := ", "; column+len(space)+width <= p.columns {
+			p.w.WriteString(space)
+			column += len(space) + width
+		} else {
+			p.w.WriteString(",\n  ")
+			column = 2 + width
 		}
+		p.w.WriteString(paint(text))
 	}
-	if n == s.Workers {
-		return fmt.Sprintf("%d workers", n)
+	asItIs := func(s string) string { return s }
+	add(fmt.Sprintf("generation %d", s.Generation), asItIs)
+	if n, all := serving(s), s.Workers; all > 1 && n == all {
+		add(counted(n, "worker"), asItIs)
+	} else if all > 1 {
+		add(fmt.Sprintf("%d of %d workers", n, all), p.bad)
 	}
-	return p.bad(fmt.Sprintf("%d of %d workers", n, s.Workers))
+	if st.Keeper != nil && len(st.Services) == 1 {
+		add(fmt.Sprintf("keeper pid %d up %s", st.Keeper.PID, p.since(st.Keeper.Started)), asItIs)
+	}
+	p.w.WriteByte('\n')
+}
+
+// serving counts the workers that serve.
+func serving(s control.Service) int {
+	n := 0
+	eachWorker(s, func(_ control.Generation, w control.Worker) {
+		if w.State == control.Serving {
+			n++
+		}
+	})
+	return n
 }
 
 func (p *statusPrinter) state(s control.State, text string) string {

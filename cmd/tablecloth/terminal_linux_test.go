@@ -105,3 +105,56 @@ func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusOnATerminal: as wide as it is.
+func TestStatusOnATerminal(t *testing.T) {
+	f := startService(t, &fakeService{status: fleet})
+	for _, columns := range []uint16{80, 60} {
+		master, slave := terminal(t)
+		if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+			t.Fatal(err)
+		}
+		cmd := as(t, "tablecloth", "status", "web", "--control", f.path)
+		cmd.Stdout = slave
+		cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=1")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		shown, _ := seen(master, "web")
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		all := strings.ReplaceAll(receive(t, shown), "\r", "")
+		checkWidth(t, all, int(columns))
+		if n := strings.Count(all, "\n"); n > 24 && columns == 80 || strings.Contains(all, "MOVED") != (columns == 80) {
+			t.Errorf("%d columns, %d lines:\n%s", columns, n, all)
+		}
+	}
+}
+
+// TestWatchPaintsOverWhatIsThere: on a terminal, within its height.
+func TestWatchPaintsOverWhatIsThere(t *testing.T) {
+	f := startService(t, &fakeService{status: fleet})
+	master, slave := terminal(t)
+	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 10, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := as(t, "tablecloth", "status", "--watch", "--interval", "100ms", "--control", f.path)
+	cmd.Stdout = slave
+	cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	shown, came := seen(master, "\x1b[J\x1b[H") // the end of one, and the beginning of the next
+	receive(t, came)
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	first, _, _ := strings.Cut(receive(t, shown), "\x1b[J")
+	if !strings.HasPrefix(first, "\x1b[H") || strings.Count(first, "\n") != 9 || !strings.Contains(first, "more lines") {
+		t.Errorf("%q", first)
+	}
+}
