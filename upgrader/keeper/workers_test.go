@@ -276,3 +276,29 @@ func TestWhatStatusTellsOfWorkers(t *testing.T) {
 		t.Error("the status file is left")
 	}
 }
+
+// TestScaleIsNoticedWithoutTheHandover: the same clients, and connections that
+// don't move.
+func TestScaleIsNoticedWithoutTheHandover(t *testing.T) {
+	t.Parallel()
+	s := webs(t, 3)
+	s.Handover = Off
+	b := keep(t, s)
+	end := b.strictly(b.serving())
+	b.settles("test", 3)
+	if o := b.scale(1); o.Result != control.Ready {
+		t.Fatalf("%+v", o)
+	}
+	b.settles("test", 1)
+	r := end()
+	if r.Err() == nil && r.Total.Ends[strict.Ours] == total(r.Total.Ends) {
+		t.Error("all connections have lived on")
+	}
+}
+
+func total[K comparable](counts map[K]int64) (n int64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
