@@ -239,7 +239,7 @@ func (a All) steadyTable() string {
 				latency[i] = append(latency[i], float64(d)/float64(time.Millisecond))
 			}
 		}
-		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").String(), memory.String()}
+		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").estimate(), memory.String()}
 		for _, s := range latency {
 			row = append(row, s.String())
 		}

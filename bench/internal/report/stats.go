@@ -4,6 +4,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -32,6 +33,33 @@ func (s sample) String() string {
 		return number(low)
 	}
 	return fmt.Sprintf("%s (%s–%s)", number(s.median()), number(low), number(high))
+}
+
+// interval is a 95 % confidence interval of the median, by ranks (the sign test
+// turned round): it takes nothing for granted but that the rounds are independent.
+// false: there are too few of them.
+func (s sample) interval() (low, high float64, ok bool) {
+	n := len(s)
+	atMost, each := 0.0, math.Pow(0.5, float64(n)) // of n coins, k show heads
+	k := 0
+	for ; k < n/2 && atMost+each <= 0.025; k++ {
+		atMost += each
+		each *= float64(n-k) / float64(k+1)
+	}
+	if k == 0 {
+		return 0, 0, false
+	}
+	t := slices.Sorted(slices.Values(s))
+	return t[k-1], t[n-k], true
+}
+
+// estimate is the median with its confidence interval, or with the spread of few.
+func (s sample) estimate() string {
+	low, high, ok := s.interval()
+	if !ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%.3f [%.3f, %.3f]", s.median(), low, high)
 }
 
 func number(v float64) string {

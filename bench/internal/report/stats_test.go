@@ -99,3 +99,20 @@ func TestCostsAreComparedWithinRounds(t *testing.T) {
 		t.Errorf("%v", []float64(got))
 	}
 }
+
+func TestInterval(t *testing.T) {
+	// Ranks by tables of the sign test.
+	for n, rank := range map[int]int{5: 0, 6: 1, 8: 1, 9: 2, 10: 2, 20: 6, 30: 10, 100: 40} {
+		var s sample
+		for i := range n {
+			s = append(s, float64(n-i))
+		}
+		low, high, ok := s.interval()
+		if ok != (rank > 0) || ok && (low != float64(rank) || high != float64(n+1-rank)) {
+			t.Errorf("of %d: %v to %v, %v; want from rank %d", n, low, high, ok, rank)
+		}
+	}
+	if got := (sample{1, 2, 3, 4, 5, 6}).estimate(); got != "3.500 [1.000, 6.000]" {
+		t.Error(got)
+	}
+}
