@@ -8,6 +8,7 @@ import (
 const (
 	longestLine = 64 << 10 // what is longer goes on in pieces
 	flowBatch   = 32 << 10
+	flowRead    = 32 << 10
 )
 
 // flow passes on one stream of one worker: as it comes if its form is nil, else
@@ -38,6 +39,7 @@ func (d *dropped) add(lines, n int) {
 func (f *flow) write(b []byte) {
 	f.meter.lines.Add(int64(bytes.Count(b, newline)))
 	f.meter.bytes.Add(int64(len(b)))
+	full := len(b) == flowRead
 	if b = f.skip(b); len(b) == 0 {
 		return
 	}
@@ -47,7 +49,7 @@ func (f *flow) write(b []byte) {
 		f.part = f.part[:0]
 		f.lose(b)
 	case f.form == nil:
-		f.pass(b)
+		f.pass(b, full)
 	default:
 		f.cut(b)
 		f.flush()
@@ -83,13 +85,27 @@ func (f *flow) drop(lines, n int) {
 	f.meter.drop(lines, n)
 }
 
-// pass is for output that nothing is done to.
-func (f *flow) pass(b []byte) {
-	if !f.tellLoss() || !f.to.put(f.meter, b) {
-		f.lose(b)
+// pass is for output that nothing is done to. Where there is more of it than was
+// read at once, a line that was read in part waits for its rest: others write to
+// the same place.
+func (f *flow) pass(b []byte, full bool) {
+	text := b
+	if len(f.part) > 0 {
+		f.batch = append(append(f.batch[:0], f.part...), b...)
+		text, f.part = f.batch, f.part[:0]
+	}
+	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 && full {
+		f.part = append(f.part, text[n:]...)
+		text = text[:n]
+	}
+	f.batch = f.batch[:0]
+	if !f.tellLoss() || !f.to.put(f.meter, text) {
+		f.lose(text)
+		f.lose(f.part)
+		f.part = f.part[:0]
 		return
 	}
-	f.midline = b[len(b)-1] != '\n'
+	f.midline = text[len(text)-1] != '\n'
 }
 
 // tellLoss says in the output itself that something is missing there; false: there
@@ -188,7 +204,11 @@ func (f *flow) pending() bool { return len(f.part) > 0 }
 
 // hush passes on such a line as far as it has come.
 func (f *flow) hush() {
-	if len(f.part) > 0 {
+	switch {
+	case len(f.part) == 0:
+	case f.form == nil:
+		f.pass(nil, false)
+	default:
 		f.emit(f.part, false)
 		f.part = f.part[:0]
 		f.flush()
@@ -197,7 +217,11 @@ func (f *flow) hush() {
 
 // end is for what has no end because the worker has none of its own any more.
 func (f *flow) end() {
-	if len(f.part) > 0 {
+	switch {
+	case len(f.part) == 0:
+	case f.form == nil:
+		f.pass(nil, false)
+	default:
 		f.emit(f.part, true)
 		f.batched = dropped{0, len(f.part)} // there was no newline
 		f.flush()

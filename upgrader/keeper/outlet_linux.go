@@ -39,7 +39,7 @@ type outlet struct {
 
 	mu      sync.Mutex
 	file    *os.File
-	next    *os.File      // in place of file from the next write on
+	next    *os.File      // in place of file from the next line on
 	ring    []byte        // nil until it is needed
 	head    int           // of what waits, in ring
 	size    int           // of what waits
@@ -47,6 +47,7 @@ type outlet struct {
 	room    chan struct{} // closed when there is some, and replaced
 	stalled bool          // nobody waits until half of it is free again
 	wrote   uint64        // writes that have ended
+	midline bool          // what was written last had no end
 }
 
 const shareCost = 16 // bytes, so that many short ones count as what they are
@@ -156,12 +157,17 @@ func (o *outlet) work() {
 // write passes on a part of what waits; false: nothing does.
 func (o *outlet) write() bool {
 	o.mu.Lock()
-	if o.next != nil {
+	end := min(o.head+o.size, len(o.ring), o.head+outletWrite)
+	text := o.ring[o.head:end] // nobody else touches it while it is counted in size
+	switch n := bytes.IndexByte(text, '\n') + 1; {
+	case o.next == nil:
+	case o.midline && n > 0: // the old file gets the end of the line
+		text = text[:n]
+	case !o.midline || len(text) == 0:
 		o.file.Close()
 		o.file, o.next = o.next, nil
 	}
-	f, end := o.file, min(o.head+o.size, len(o.ring), o.head+outletWrite)
-	text := o.ring[o.head:end] // nobody else touches it while it is counted in size
+	f := o.file
 	o.mu.Unlock()
 	if len(text) == 0 {
 		return false
@@ -175,6 +181,7 @@ func (o *outlet) write() bool {
 	o.take(text[:n], false)
 	o.take(text[n:], true)
 	o.wrote++
+	o.midline = text[len(text)-1] != '\n'
 	o.head = (o.head + len(text)) % len(o.ring)
 	o.size -= len(text)
 	if o.size <= outletBytes/2 {

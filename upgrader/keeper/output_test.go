@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,13 +73,16 @@ func count(args []string) {
 	for i := 0; ; i++ {
 		fmt.Fprintf(os.Stdout, "out %d\n", i)
 		fmt.Fprintf(os.Stderr, "err %d\n", i)
+		if i%500 != 0 { // in bursts: lines straddle the writes of the keeper
+			continue
+		}
 		select {
 		case s := <-sig:
 			if s == syscall.SIGTERM {
 				return
 			}
 			os.WriteFile(args[0], nil, 0o644)
-		case <-time.After(100 * time.Microsecond):
+		case <-time.After(time.Millisecond):
 		}
 	}
 }
@@ -324,6 +328,9 @@ func testLogFile(t *testing.T, forward bool) {
 		}
 		all = append(all, b...)
 	}
+	if torn := bytes.Count(all, []byte("\n")); torn != whole(all) {
+		t.Errorf("%d lines, %d of them whole", torn, whole(all))
+	}
 	requireCount(t, all, "out")
 	requireCount(t, all, "err")
 	if !bytes.Contains(all, []byte("log file opened anew")) {
@@ -332,6 +339,18 @@ func testLogFile(t *testing.T, forward bool) {
 	if fi, _ := os.Stat(path); fi.Mode().Perm()&^0o640 != 0 {
 		t.Error(fi.Mode())
 	}
+}
+
+var written = regexp.MustCompile(`^(out \d+|err \d+|time=.*)\n$`)
+
+// whole counts lines that are what somebody wrote.
+func whole(text []byte) (n int) {
+	for line := range bytes.Lines(text) {
+		if written.Match(line) {
+			n++
+		}
+	}
+	return n
 }
 
 func requireCount(t *testing.T, text []byte, name string) {

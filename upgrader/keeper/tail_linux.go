@@ -101,7 +101,7 @@ func (t *tail) close() {
 func (s *stream) copy() {
 	defer close(s.done)
 	defer s.in.Close()
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, flowRead)
 	for {
 		n, err := s.read(buf)
 		if n > 0 {
