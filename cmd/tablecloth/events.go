@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/phrase"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -84,35 +84,6 @@ func printEvent(w io.Writer, ev control.Event, asJSON bool) error {
 }
 
 // eventText is what an event says, or else what can be said of its particulars.
-func eventText(ev control.Event) string {
-	var parts []string
-	switch {
-	case ev.Text != "":
-		parts = append(parts, firstLine(ev.Text))
-	case ev.Outcome != nil:
-		parts = append(parts, outcomeLine(*ev.Outcome))
-	case ev.Crash != nil:
-		parts = append(parts, crashLine(*ev.Crash))
-	}
-	if counts := countsText(ev.Counts); counts != "" && ev.Kind != control.EventGap {
-		parts = append(parts, counts)
-	}
-	return strings.Join(parts, "; ")
-}
+func eventText(ev control.Event) string { return phrase.Event(ev) }
 
-func countsText(counts map[string]int) string {
-	var parts []string
-	for name, n := range counts {
-		parts = append(parts, fmt.Sprintf("%s %d", name, n))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, ", ")
-}
-
-func crashLine(c control.Crash) string {
-	what := firstLine(orElse(c.Error, c.Exit))
-	if c.Caught {
-		return fmt.Sprintf("caught after %s: %s", shortDuration(c.Uptime), what)
-	}
-	return fmt.Sprintf("died after %s: %s", shortDuration(c.Uptime), what)
-}
+func crashLine(c control.Crash) string { return phrase.Crash(c) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/phrase"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -81,34 +82,14 @@ func named(out control.Outcome, line string) string {
 	return out.Service + ": " + line
 }
 
-func successLine(out control.Outcome) string {
-	return fmt.Sprintf("generation %d is ready: pid %d, after %s", out.Generation, out.PID, shortDuration(out.Took))
-}
+func successLine(out control.Outcome) string { return phrase.Success(out) }
 
-func unconfirmed(out control.Outcome, why string) string {
-	if out.Confirmed {
-		return ""
-	}
-	return " (not confirmed" + why + ")"
-}
+func unconfirmed(out control.Outcome, why string) string { return phrase.Unconfirmed(out, why) }
 
-func failureLine(what string, out control.Outcome) string {
-	line := fmt.Sprintf("%s %s", what, out.Result)
-	for _, s := range []string{out.Reason, out.Exit} {
-		if s != "" && !strings.Contains(line, s) {
-			line += ": " + s
-		}
-	}
-	return line
-}
+func failureLine(what string, out control.Outcome) string { return phrase.Failure(what, out) }
 
 // outcomeLine is for where the service is known already.
-func outcomeLine(out control.Outcome) string {
-	if out.Result == control.Ready {
-		return successLine(out) + unconfirmed(out, "")
-	}
-	return failureLine("upgrade", out)
-}
+func outcomeLine(out control.Outcome) string { return phrase.Outcome(out) }
 
 // defaultHint says who serves after a failure, where the service itself has no
 // better advice.
@@ -139,12 +120,7 @@ func gaveUp(ctx context.Context, client *control.Client, service string) bool {
 }
 
 // counted is "1 worker", "2 workers".
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+func counted(n int, what string) string { return phrase.Counted(n, what) }
 
 func printIndented(w io.Writer, lines []string) {
 	for _, l := range lines {
@@ -152,19 +128,7 @@ func printIndented(w io.Writer, lines []string) {
 	}
 }
 
-// printable keeps control characters of a program's output, and so escape
-// sequences, from the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return ' '
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '·'
-		}
-		return r
-	}, s)
-}
+func printable(s string) string { return phrase.Printable(s) }
 
 func orElse(s, otherwise string) string {
 	if s != "" {
@@ -174,19 +138,4 @@ func orElse(s, otherwise string) string {
 }
 
 // shortDuration has two or three digits that matter.
-func shortDuration(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	default:
-		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
-	}
-}
+func shortDuration(d time.Duration) string { return phrase.Duration(d) }

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/phrase"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -183,33 +184,8 @@ func (p *statusPrinter) cpu(w control.Process) string {
 }
 
 // countText has five digits at most.
-func countText(n int64) string {
-	switch {
-	case n < 100000:
-		return fmt.Sprint(n)
-	case n < 10000000:
-		return fmt.Sprintf("%dk", n/1000)
-	}
-	return fmt.Sprintf("%dM", n/1000000)
-}
+func countText(n int64) string { return phrase.Count(n) }
 
-func shorten(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
-}
+func shorten(s string, n int) string { return phrase.Shorten(s, n) }
 
-func memoryText(bytes int64) string {
-	const mib = 1 << 20
-	switch {
-	case bytes <= 0:
-		return "-"
-	case bytes < 100*mib:
-		return fmt.Sprintf("%.1fM", float64(bytes)/mib)
-	case bytes < 10240*mib:
-		return fmt.Sprintf("%dM", bytes/mib)
-	default:
-		return fmt.Sprintf("%.1fG", float64(bytes)/1024/mib)
-	}
-}
+func memoryText(bytes int64) string { return phrase.Memory(bytes) }
