@@ -3,10 +3,14 @@
 package rescue
 
 import (
+	"bufio"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +21,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
+	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
 // asBare is the worker's program without this library, on the socket that it gets
@@ -53,36 +58,100 @@ func listen(b *testing.B) *net.TCPListener {
 	return ln.(*net.TCPListener)
 }
 
-// BenchmarkRequest is the cost of one on a kept-alive connection, with that of the
-// client: bare net/http in a process of its own, this library's server kept
-// without rescue, and with.
-func BenchmarkRequest(b *testing.B) {
-	b.Run("bare", func(b *testing.B) {
-		ln := listen(b)
-		cmd := bare(b, ln)
-		defer cmd.Wait()
-		defer cmd.Process.Kill()
-		requests(b, &bed{t: b, addr: ln.Addr().String()})
+// variant is one of several servers which take turns, so that whatever else the
+// machine does hits all of them.
+type variant struct {
+	name string
+	bed  *bed
+	pid  int
+	cpu  []float64 // of the server's process, in microseconds for a request
+}
+
+// variants are bare net/http, this library's server kept without rescue, and with.
+func variants(b *testing.B) []*variant {
+	ln := listen(b)
+	cmd := bare(b, ln)
+	b.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
 	})
-	for _, rescue := range []string{"off", "on"} {
-		b.Run("rescue="+rescue, func(b *testing.B) {
-			bed := newBed(b)
-			bed.conf.Services[0].Rescue = "off"
-			if rescue == "on" {
-				bed.conf.Services[0].Rescue = "on"
-			}
-			bed.start()
-			requests(b, bed)
-		})
+	all := []*variant{{name: "bare", bed: &bed{t: b, addr: ln.Addr().String()}, pid: cmd.Process.Pid}}
+	for _, rescue := range []keeper.Switch{"off", "on"} {
+		kept := newBed(b)
+		kept.service().Rescue = rescue
+		kept.start()
+		all = append(all, &variant{name: "rescue-" + string(rescue), bed: kept, pid: kept.worker(0)})
+	}
+	return all
+}
+
+// measure takes the time on the processor that n requests cost.
+func (v *variant) measure(b *testing.B, n int, do func()) {
+	before := cpu(b, v.pid)
+	for range n {
+		do()
+	}
+	v.cpu = append(v.cpu, float64((cpu(b, v.pid)-before).Nanoseconds())/1000/float64(n))
+}
+
+// cpu is what a process has used, by the scheduler's own count.
+func cpu(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	sum := time.Duration(0)
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		var ran int64
+		fmt.Sscan(string(data), &ran)
+		sum += time.Duration(ran)
+	}
+	return sum
+}
+
+func report(b *testing.B, all []*variant) {
+	b.ReportMetric(0, "ns/op") // of several things at once: says nothing
+	for _, v := range all {
+		slices.Sort(v.cpu)
+		b.ReportMetric(v.cpu[len(v.cpu)/2], v.name+"-µs")
 	}
 }
 
-func requests(b *testing.B, bed *bed) {
-	c := bed.raw()
-	c.SetDeadline(time.Time{})
-	for b.Loop() {
-		c.works()
+// BenchmarkRequest is what one on a kept-alive connection costs the server: the
+// median of rounds in which the variants take turns.
+func BenchmarkRequest(b *testing.B) {
+	all := variants(b)
+	conns := make([]*raw, len(all))
+	for i, v := range all {
+		conns[i] = v.bed.raw()
+		conns[i].SetDeadline(time.Time{})
 	}
+	for b.Loop() {
+		for i, v := range all {
+			v.measure(b, 1000, func() { conns[i].works() })
+		}
+	}
+	report(b, all)
+}
+
+// BenchmarkConnection is the same with a connection for each request.
+func BenchmarkConnection(b *testing.B) {
+	all := variants(b)
+	for b.Loop() {
+		for _, v := range all {
+			v.measure(b, 200, func() {
+				c, err := v.bed.dial()
+				if err != nil {
+					b.Fatal(err)
+				}
+				(&raw{b, c, bufio.NewReader(c)}).works()
+				c.Close()
+			})
+		}
+	}
+	report(b, all)
 }
 
 // BenchmarkNextAnswer is the time from a worker's SIGKILL to the next answer on a

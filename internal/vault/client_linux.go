@@ -17,6 +17,7 @@ import (
 type client struct {
 	conn *link.Conn
 	mu   sync.Mutex // from a request to its answer
+	owed int        // answers that nobody has waited for
 }
 
 // newClient works on a duplicate of sock.
@@ -39,10 +40,18 @@ func (c *client) ask(numbers ...int32) ([]int32, []int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for c.owed > 0 {
+		m, err := c.recv()
+		if err != nil && !errors.Is(err, link.ErrTruncated) {
+			return nil, nil, err
+		}
+		closeAll(m.Files)
+	}
 	if err := c.conn.Send(request); err != nil {
 		return nil, nil, err
 	}
-	m, err := c.conn.Recv()
+	c.owed++
+	m, err := c.recv()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -51,6 +60,16 @@ func (c *client) ask(numbers ...int32) ([]int32, []int, error) {
 		reply[i] = int32(binary.NativeEndian.Uint32(m.Data[4*i:]))
 	}
 	return reply, m.Files, nil
+}
+
+// recv takes an answer, with or without an error; after others than
+// link.ErrTruncated it is still owed.
+func (c *client) recv() (link.Message, error) {
+	m, err := c.conn.Recv()
+	if err == nil || errors.Is(err, link.ErrTruncated) {
+		c.owed--
+	}
+	return m, err
 }
 
 // fetch hands every descriptor that the vault has to found, which owns its

@@ -8,12 +8,13 @@ import (
 )
 
 // Held tells which connections a living worker has in its table, and in which
-// state, by their cookies (SO_COOKIE). It must not be called beside Rescue or End.
+// state, by their cookies (SO_COOKIE), at the latest after timeout. It must not be
+// called beside Rescue or End.
 //
 // While it looks, a connection which the worker closes stays open: for less than a
-// millisecond.
-func (v *Vault) Held() (map[uint64]State, error) {
-	v.client.conn.SetDeadline(time.Now().Add(DefaultTimeout))
+// millisecond, on a machine that isn't busy.
+func (v *Vault) Held(timeout time.Duration) (map[uint64]State, error) {
+	v.client.conn.SetDeadline(time.Now().Add(timeout))
 	lines, err := v.view.Lines()
 	if err != nil {
 		return nil, err

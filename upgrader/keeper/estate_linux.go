@@ -157,7 +157,7 @@ func (e *estate) open(o vault.Options) *bequest {
 	o.Others = e.others
 	givers := e.givers
 	e.mu.Unlock()
-	o.Disputed = disputed(givers)
+	o.Disputed = disputed(givers, o.Timeout)
 	b := &bequest{Rescued: v.Rescue(context.Background(), o), options: o}
 	e.mu.Lock()
 	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
@@ -167,11 +167,14 @@ func (e *estate) open(o vault.Options) *bequest {
 
 // disputed finds what may belong to workers that were sending connections to the
 // dead one. They take back, at once, what it had not acknowledged, though it may
-// have it in its table.
-func disputed(givers []*estate) func(uint64) bool {
+// have it in its table. Of one that can't say so in time it may be any.
+func disputed(givers []*estate, timeout time.Duration) func(uint64) bool {
 	theirs := map[uint64]bool{}
 	for _, g := range givers {
-		held, _ := g.held()
+		held, err := g.held(timeout)
+		if err != nil && !errors.Is(err, errNoVault) {
+			return func(uint64) bool { return true }
+		}
 		for c := range held {
 			theirs[c] = true
 		}
@@ -221,16 +224,32 @@ func (e *estate) strand(c vault.Conn) stranded {
 	return s
 }
 
-// held tells which connections a living worker has; false: it is dead, or can't
-// be asked.
-func (e *estate) held() (map[uint64]vault.State, bool) {
+var errNoVault = errors.New("no vault")
+
+// held tells which connections a living worker has; errNoVault: it is dead, or
+// nobody can ask.
+func (e *estate) held(timeout time.Duration) (map[uint64]vault.State, error) {
 	e.using.Lock()
 	defer e.using.Unlock()
 	if e.vault == nil {
-		return nil, false
+		return nil, errNoVault
 	}
-	held, err := e.vault.Held()
-	return held, err == nil
+	return e.vault.Held(timeout)
+}
+
+// holds is held, however long it takes; false: nobody can tell.
+func (e *estate) holds() (map[uint64]vault.State, bool) {
+	for !isClosed(e.gone) {
+		held, err := e.held(vault.DefaultTimeout)
+		if err == nil || errors.Is(err, errNoVault) {
+			return held, err == nil
+		}
+		select {
+		case <-e.gone:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil, false
 }
 
 // bind notes that one worker sends connections to another. link is the sender's

@@ -159,7 +159,7 @@ func (s *service) settleLate(p *process, b *bequest) {
 // dead, and returns those that haven't. false: nobody can tell.
 func (g *estate) afterwards() (map[uint64]bool, bool) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		held, ok := g.held()
+		held, ok := g.holds()
 		if !ok {
 			if !isClosed(g.gone) {
 				return nil, false
@@ -203,7 +203,7 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 		heir.mu.Unlock()
 	}
 	for _, e := range s.estates() {
-		held, _ := e.held()
+		held, _ := e.holds()
 		for c := range held {
 			gone[c] = true
 		}
