@@ -41,8 +41,7 @@ func TestDrainAfterUpgrade(t *testing.T) {
 	fresh := dial(t, r.Addr("web"))
 	accepted(t, r, 3)
 
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	for _, c := range []*client{oneMore, fresh} {
 		res, body := c.get("/")
 		wantAnswer(t, res, body, 200, "hello", true)
@@ -52,9 +51,7 @@ func TestDrainAfterUpgrade(t *testing.T) {
 	res, body := inFlight.answer()
 	wantAnswer(t, res, body, 200, "hello", true)
 	inFlight.wantEOF()
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 // accepted waits until the server knows n connections.
@@ -83,9 +80,7 @@ func TestIdleGrace(t *testing.T) {
 	if d := time.Since(began); d < grace {
 		t.Errorf("closed after %v, before the grace of %v was over", d, grace)
 	}
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 // A request that follows a long answer has its time, though the drain is old.
@@ -101,8 +96,7 @@ func TestIdleGraceCountsFromIdle(t *testing.T) {
 	c := dial(t, r.Addr("web"))
 	c.send("GET", "/slow", "")
 	<-h.began
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	time.Sleep(1200 * time.Millisecond) // longer than the grace
 	close(h.release)
 	res, body := c.answer()
@@ -123,17 +117,14 @@ func TestKillTimeout(t *testing.T) {
 		<-h.began
 		cs = append(cs, c)
 	}
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	var g control.Generation
 	r.status(&g)
 	if len(g.Holdouts) != maxNamed || g.Holdouts[0].Request != "GET /slow" || g.Holdouts[0].State != stateActive {
 		t.Errorf("%d holdouts, the first %+v", len(g.Holdouts), g.Holdouts[0])
 	}
 	r.gen.expire()
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 	for _, c := range cs {
 		if _, _, err := c.tryAnswer(); err == nil {
 			t.Error("an answer came from somewhere")
@@ -166,9 +157,7 @@ func TestDeadlineWithoutExpired(t *testing.T) {
 	c.send("GET", "/slow", "")
 	<-h.began
 	r.gen.end(upgrader.Stopped, 50*time.Millisecond)
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 func TestOnDrainAndDraining(t *testing.T) {
@@ -226,13 +215,8 @@ func TestResumed(t *testing.T) {
 	accepted(t, r, 3)
 
 	for round := range 2 {
-		old := r.epoch.Load()
-		r.gen.end(upgrader.Replaced, time.Minute)
-		within(t, "drain", old.Done())
-		r.gen.resume()
-		for r.draining.Load() {
-			time.Sleep(time.Millisecond)
-		}
+		r.replace(t)
+		r.resume(t)
 		res, body := idle.get("/")
 		wantAnswer(t, res, body, 200, "hello", false)
 		res, body = dial(t, r.Addr("web")).get("/")

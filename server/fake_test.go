@@ -185,6 +185,33 @@ func startOn(t *testing.T, ctx context.Context, gen *fakeGeneration, o Options, 
 	return r
 }
 
+// replace begins the drain of an upgrade.
+func (r *rig) replace(t *testing.T) {
+	t.Helper()
+	old := r.epoch.Load()
+	r.gen.end(upgrader.Replaced, time.Minute)
+	within(t, "drain", old.Done())
+}
+
+// resume takes the drain back.
+func (r *rig) resume(t *testing.T) {
+	t.Helper()
+	r.gen.resume()
+	for begin := time.Now(); r.draining.Load(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > patienceOfTests {
+			t.Fatal("doesn't serve again")
+		}
+	}
+}
+
+// wantEnd is a generation's orderly one.
+func (r *rig) wantEnd(t *testing.T) {
+	t.Helper()
+	if err := r.wait(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // cutShort ends a drain that a test has left behind.
 func (r *rig) cutShort() {
 	r.gen.mu.Lock()

@@ -30,10 +30,13 @@ func testCertificate() tls.Certificate {
 	return ts.TLS.Certificates[0]
 }
 
+func serverConfig() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{testCertificate()}}
+}
+
 // secure is web with TLS and HTTP/2.
 func secure(t *testing.T, h http.HandlerFunc) *Service {
-	hs := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{testCertificate()}}}
-	return HTTP("web", hs, "127.0.0.1:0")
+	return HTTP("web", &http.Server{Handler: h, TLSConfig: serverConfig()}, "127.0.0.1:0")
 }
 
 func h2Client(t *testing.T) *http.Client {
@@ -58,6 +61,14 @@ func fetch(t *testing.T, hc *http.Client, url string) (body string, reused bool,
 	return res.Proto + " " + string(b), reused, err
 }
 
+// wantFetch is for an answer of hello.
+func wantFetch(t *testing.T, hc *http.Client, url, proto string) {
+	t.Helper()
+	if body, _, err := fetch(t, hc, url); body != proto+" hello" {
+		t.Fatal(body, err)
+	}
+}
+
 func dialTLS(t *testing.T, a net.Addr) *client {
 	t.Helper()
 	c, err := tls.Dial(a.Network(), a.String(), insecure())
@@ -71,25 +82,37 @@ func dialTLS(t *testing.T, a net.Addr) *client {
 func TestTLSDrain(t *testing.T) {
 	t.Parallel()
 	h := newSlow()
-	r := start(t, Options{IdleGrace: time.Second}, secure(t, h.ServeHTTP))
-	inFlight, oneMore, idle := dialTLS(t, r.Addr("web")), dialTLS(t, r.Addr("web")), dialTLS(t, r.Addr("web"))
+	drainUnmoved(t, start(t, Options{IdleGrace: time.Second}, secure(t, h.ServeHTTP)), h, dialTLS)
+}
+
+// drainUnmoved plays clients of each sort over a drain in which nothing moves.
+func drainUnmoved(t *testing.T, r *rig, h *slow, connect func(*testing.T, net.Addr) *client) {
+	t.Helper()
+	inFlight, oneMore, idle := connect(t, r.Addr("web")), connect(t, r.Addr("web")), connect(t, r.Addr("web"))
 	oneMore.get("/")
 	idle.get("/")
 	inFlight.send("GET", "/slow", "")
 	<-h.began
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
-	res, body := oneMore.get("/")
-	wantAnswer(t, res, body, 200, "hello", true)
-	oneMore.wantEOF()
+	r.replace(t)
+	oneMore.wantLast()
 	idle.wantEOF()
 	close(h.release)
-	res, body = inFlight.answer()
-	wantAnswer(t, res, body, 200, "hello", true)
-	inFlight.wantEOF()
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	inFlight.wantLastAnswer()
+	r.wantEnd(t)
+}
+
+// wantLast sends a request after whose answer the connection ends, and says so.
+func (c *client) wantLast() {
+	c.t.Helper()
+	c.send("GET", "/", "")
+	c.wantLastAnswer()
+}
+
+func (c *client) wantLastAnswer() {
+	c.t.Helper()
+	res, body := c.answer()
+	wantAnswer(c.t, res, body, 200, "hello", true)
+	c.wantEOF()
 }
 
 // GOAWAY doesn't wait for HTTP/1: an idle HTTP/2 connection ends while another
@@ -100,9 +123,7 @@ func TestHTTP2Drain(t *testing.T) {
 	r := start(t, Options{IdleGrace: time.Hour}, secure(t, h.ServeHTTP))
 	base := "https://" + r.Addr("web").String()
 	idle, busy := h2Client(t), h2Client(t)
-	if body, _, err := fetch(t, idle, base); body != "HTTP/2.0 hello" {
-		t.Fatal(body, err)
-	}
+	wantFetch(t, idle, base, "HTTP/2.0")
 	type answer struct {
 		body string
 		err  error
@@ -133,9 +154,7 @@ func TestHTTP2Drain(t *testing.T) {
 	}
 	res, body := http1.answer()
 	wantAnswer(t, res, body, 200, "hello", true)
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 // After a drain that was taken back HTTP/2 is served as before.
@@ -148,13 +167,8 @@ func TestHTTP2Resumed(t *testing.T) {
 	held.send("GET", "/slow", "")
 	<-h.began
 	for range 2 {
-		old := r.epoch.Load()
-		r.gen.end(upgrader.Replaced, time.Minute)
-		within(t, "drain", old.Done())
-		r.gen.resume()
-		for r.draining.Load() {
-			time.Sleep(time.Millisecond)
-		}
+		r.replace(t)
+		r.resume(t)
 		hc := h2Client(t)
 		for i := range 3 {
 			body, reused, err := fetch(t, hc, base)
@@ -179,9 +193,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	defer tr.CloseIdleConnections()
 	hc := &http.Client{Transport: tr, Timeout: patienceOfTests}
 	base := "http://" + r.Addr("web").String()
-	if body, _, err := fetch(t, hc, base); body != "HTTP/2.0 hello" {
-		t.Fatal(body, err)
-	}
+	wantFetch(t, hc, base, "HTTP/2.0")
 	done := make(chan string, 1)
 	go func() {
 		body, _, _ := fetch(t, hc, base+"/slow")
@@ -189,8 +201,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	}()
 	<-h.began
 	dial(t, r.Addr("web")).get("/")
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	select {
 	case <-r.done:
 		t.Error("didn't wait for a stream")
@@ -200,9 +211,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	if body := <-done; body != "HTTP/2.0 hello" {
 		t.Error(body)
 	}
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 // certificateFiles writes the test certificate as PEM.
@@ -229,28 +238,24 @@ func certificateFiles(t *testing.T) (cert, key string) {
 func TestHTTPS(t *testing.T) {
 	cert, key := certificateFiles(t)
 	r := start(t, Options{}, HTTPS("web", &http.Server{Handler: http.HandlerFunc(hello)}, cert, key, "127.0.0.1:0"))
-	if body, _, err := fetch(t, h2Client(t), "https://"+r.Addr("web").String()); body != "HTTP/2.0 hello" {
-		t.Fatal(body, err)
-	}
+	wantFetch(t, h2Client(t), "https://"+r.Addr("web").String(), "HTTP/2.0")
 }
 
 func TestHTTP2SwitchedOff(t *testing.T) {
 	hs := &http.Server{
 		Handler:      http.HandlerFunc(hello),
-		TLSConfig:    &tls.Config{Certificates: []tls.Certificate{testCertificate()}},
+		TLSConfig:    serverConfig(),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	r := start(t, Options{}, HTTP("web", hs, "127.0.0.1:0"))
-	if body, _, err := fetch(t, h2Client(t), "https://"+r.Addr("web").String()); body != "HTTP/1.1 hello" {
-		t.Fatal(body, err)
-	}
+	wantFetch(t, h2Client(t), "https://"+r.Addr("web").String(), "HTTP/1.1")
 }
 
 // HTTP/2 by golang.org/x/net, which the application has configured.
 func TestForeignHTTP2(t *testing.T) {
 	t.Parallel()
 	h := newSlow()
-	hs := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{testCertificate()}}}
+	hs := &http.Server{Handler: h, TLSConfig: serverConfig()}
 	shut := make(chan struct{}, 10)
 	hs.RegisterOnShutdown(func() { shut <- struct{}{} })
 	//lint:ignore SA1019 applications still use it
@@ -259,13 +264,9 @@ func TestForeignHTTP2(t *testing.T) {
 	}
 	r := start(t, Options{IdleGrace: time.Hour}, HTTP("web", hs, "127.0.0.1:0"))
 	base := "https://" + r.Addr("web").String()
-	if body, _, err := fetch(t, h2Client(t), base); body != "HTTP/2.0 hello" {
-		t.Fatal(body, err)
-	}
+	wantFetch(t, h2Client(t), base, "HTTP/2.0")
 	r.gen.end(upgrader.Replaced, time.Minute)
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 	<-shut
 	if len(shut) > 0 {
 		t.Error("RegisterOnShutdown's function was called twice")
@@ -298,29 +299,14 @@ func TestWrappedListener(t *testing.T) {
 			case "own":
 				ln = struct{ net.Listener }{ln}
 			case "tls":
-				ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{testCertificate()}})
+				ln = tls.NewListener(ln, serverConfig())
 				connect = dialTLS
 			}
 			h := newSlow()
 			svc := HTTP("web", &http.Server{Handler: h})
 			svc.Listeners = []net.Listener{ln}
 			r := startOn(t, t.Context(), gen, Options{IdleGrace: time.Second}, svc)
-			inFlight, idle, oneMore := connect(t, r.Addr("web")), connect(t, r.Addr("web")), connect(t, r.Addr("web"))
-			idle.get("/")
-			oneMore.get("/")
-			inFlight.send("GET", "/slow", "")
-			<-h.began
-			r.gen.end(upgrader.Replaced, time.Minute)
-			within(t, "drain", r.epoch.Load().Done())
-			res, body := oneMore.get("/")
-			wantAnswer(t, res, body, 200, "hello", true)
-			idle.wantEOF()
-			close(h.release)
-			res, body = inFlight.answer()
-			wantAnswer(t, res, body, 200, "hello", true)
-			if err := r.wait(t); err != nil {
-				t.Error(err)
-			}
+			drainUnmoved(t, r, h, connect)
 		})
 	}
 }

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
 func TestTrailersAndEarlyHints(t *testing.T) {
@@ -171,8 +169,7 @@ func TestHijack(t *testing.T) {
 	if _, ok := hc.(io.ReaderFrom); !ok {
 		t.Error("no ReaderFrom: splice(2) is lost")
 	}
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	fmt.Fprintln(c, "still here")
 	if line, err := tp.ReadLine(); line != "still here" {
 		t.Fatal(line, err)
@@ -186,9 +183,7 @@ func TestHijack(t *testing.T) {
 	default:
 	}
 	c.Close()
-	if err := r.wait(t); err != nil {
-		t.Error(err)
-	}
+	r.wantEnd(t)
 }
 
 func TestHijackedIsCutAtTimeout(t *testing.T) {
@@ -202,8 +197,7 @@ func TestHijackedIsCutAtTimeout(t *testing.T) {
 	c := dial(t, r.Addr("web"))
 	c.send("GET", "/", "")
 	c.r.ReadByte()
-	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	r.replace(t)
 	r.gen.expire()
 	within(t, "cut", ended)
 	r.wait(t)
