@@ -314,9 +314,19 @@ func (p *program) changed() bool {
 	if p.file == nil {
 		return false
 	}
-	is, err := os.Stat(p.path)
-	if err != nil || !os.SameFile(p.file, is) {
-		return true
+	for path, was := range p.scripts {
+		if rewritten(path, was) {
+			return true
+		}
 	}
-	return p.script && (!is.ModTime().Equal(p.file.ModTime()) || is.Size() != p.file.Size()) // others can't be written to while they run
+	if p.script {
+		return rewritten(p.path, p.file)
+	}
+	is, err := os.Stat(p.path) // it can't be written to while it runs
+	return err != nil || !os.SameFile(p.file, is)
+}
+
+func rewritten(path string, was os.FileInfo) bool {
+	is, err := os.Stat(path)
+	return err != nil || !os.SameFile(was, is) || !is.ModTime().Equal(was.ModTime()) || is.Size() != was.Size()
 }

@@ -64,9 +64,11 @@ type Config struct {
 	// Reread returns the services as they are to be now: it is called, never twice
 	// at once, at a SIGHUP and when an upgrade is asked for. Compared with what
 	// runs, services of a name that is new are started, those whose name is gone
-	// are drained and ended, those whose definition or binary has changed are
-	// replaced, and the others are not touched. New addresses are bound before
-	// anything else happens. An error, of Reread or of what it returns, leaves
+	// are drained and ended, those whose definition, environment file or program
+	// has changed are replaced (its file, and those of its arguments that are
+	// scripts by their names), and the others are not touched; if nothing has
+	// changed at all, all are replaced. New addresses are bound before anything else
+	// happens. An error, of Reread or of what it returns, leaves
 	// everything as it is, and is told to whoever asked. nil: Services, for ever.
 	Reread func() ([]Service, error) `json:"-"`
 	// StatusFile names a file that has a control.Status as JSON in it: replaced

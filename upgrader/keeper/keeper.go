@@ -101,6 +101,7 @@ func (a *actor) settle() {
 		gone := s.leaving && s.state.phase == ended && len(a.services) > 1
 		if gone {
 			s.release()
+			s.dropStored()
 			a.later = append(a.later, a.letGo)
 		}
 		return gone

@@ -41,6 +41,9 @@ const (
 func (a *actor) plan(r control.UpgradeRequest) (*plan, error) {
 	names := slices.DeleteFunc(append(slices.Clone(r.Services), r.Service), func(n string) bool { return n == "" })
 	p := &plan{}
+	if r.Args != nil && len(names) != 1 {
+		return nil, hinted(errors.New("new arguments can't be for several services"), "name the one that they are for")
+	}
 	if a.reread == nil || r.Restart {
 		all, err := backend{a}.names(names...)
 		for _, n := range all {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ func prepare(conf *Service, args []string) (*program, error) {
 	if p.file, err = os.Stat(path); err != nil {
 		return nil, err
 	}
+	p.scripts = scripts(conf, command)
 	if p.env, err = environment(conf); err != nil {
 		return nil, err
 	}
@@ -44,6 +46,26 @@ func prepare(conf *Service, args []string) (*program, error) {
 	}
 	p.pinned = os.NewFile(uintptr(fd), path)
 	return p, nil
+}
+
+// scriptTypes are the names' ends of programs that are another's arguments.
+var scriptTypes = []string{".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".ru", ".pl", ".psgi", ".php", ".lua", ".exs", ".sh", ".jar"}
+
+// scripts are the files among a program's arguments that are programs themselves.
+func scripts(conf *Service, command []string) map[string]os.FileInfo {
+	all := map[string]os.FileInfo{}
+	for _, arg := range command[1:] {
+		if !slices.Contains(scriptTypes, filepath.Ext(arg)) {
+			continue
+		}
+		if !filepath.IsAbs(arg) {
+			arg = filepath.Join(conf.Directory, arg)
+		}
+		if fi, err := os.Stat(arg); err == nil && fi.Mode().IsRegular() {
+			all[arg] = fi
+		}
+	}
+	return all
 }
 
 // find looks up a program as a shell does that runs in dir.

@@ -338,6 +338,10 @@ func TestProgramsInOtherLanguagesSideBySide(t *testing.T) {
 	if l.refused.Load() > 0 || l.broken.Load() > 0 || len(l.seen) != 1 {
 		t.Error(l)
 	}
+	proctest.Install(t, filepath.Join(dir, "server.js"), []byte(keepingNode+"// better"), 0o644)
+	if o := b.upgrade(control.UpgradeRequest{}); fmt.Sprint(o.Changes.Replaced) != "[node]" {
+		t.Errorf("with another script: %+v, %+v", o, o.Changes)
+	}
 }
 
 // request makes one on a connection that stays.

@@ -36,7 +36,7 @@ func (b backend) dispatch(ctx context.Context, r control.UpgradeRequest) control
 			return refusal(r, err)
 		}
 		if len(names) == 1 {
-			r.Service = names[0]
+			r.Service, r.Services = names[0], nil
 			return b.upgrade(ctx, r)
 		}
 	}

@@ -95,13 +95,14 @@ func (e end) String() string {
 // program is a program as it was found at one moment: what an upgrade reads anew,
 // and a restart runs again.
 type program struct {
-	path   string
-	args   []string
-	env    []string
-	script bool        // can't be pinned
-	pinned *os.File    // O_PATH; nil: a script
-	given  []string    // arguments that were asked for; nil: the configuration's
-	file   os.FileInfo // what lay at path; nil: not known
+	path    string
+	args    []string
+	env     []string
+	script  bool                   // can't be pinned
+	pinned  *os.File               // O_PATH; nil: a script
+	scripts map[string]os.FileInfo // among the arguments, by path
+	given   []string               // arguments that were asked for; nil: the configuration's
+	file    os.FileInfo            // what lay at path; nil: not known
 
 	conf    *Service  // by which it was found
 	sockets []*socket // of the service, for its processes

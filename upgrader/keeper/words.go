@@ -122,6 +122,15 @@ func (s *service) applyStore(p *process) {
 	p.staged, p.removed = nil, nil
 }
 
+// dropStored lets go of what the workers of a service that is gone have pushed.
+func (s *service) dropStored() {
+	for _, st := range s.stored {
+		s.a.os.announce(notice{kind: "store", remove: []string{st.name}})
+		st.close(false)
+	}
+	s.stored = nil
+}
+
 // holds reports whether the same open file is held already, as a service manager
 // would drop it too.
 func (s *service) holds(st *socket) bool {
