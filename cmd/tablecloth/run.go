@@ -43,7 +43,8 @@ ones started, those that are gone end, and the others are not touched. If
 something is wrong with it nothing happens.
 
 Signals: HUP upgrades; TERM and INT stop; USR1, WINCH and QUIT (or those of
---forward) are passed on.
+--forward) are passed on. With --log-file USR1 opens that anew, and is passed on
+only if --forward names it.
 
 Environment: TABLECLOTH_CONTROL is as --control.
 
