@@ -39,6 +39,12 @@ func applyOne[T any](l *loader, o *Option[T], t *T, n *node, s string) {
 	if o.path && s != "none" {
 		s = l.path(s)
 	}
+	if o.inFile != nil {
+		if err := o.inFile(s); err != nil {
+			l.say(n, o.Key, err)
+			return
+		}
+	}
 	if err := o.set(t, s); err != nil {
 		l.say(n, o.Key, err)
 	}

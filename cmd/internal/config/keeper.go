@@ -20,7 +20,7 @@ var KeeperOptions = options[keeper.Config]{
 	file(Option[keeper.Config]{Key: "status_file", Flag: "status-file", Field: "StatusFile",
 		Usage: "`file` that always has the status in it, as JSON"},
 		func(c *keeper.Config) *string { return &c.StatusFile }),
-	text(Option[keeper.Config]{Key: "metrics", Flag: "metrics", Field: "Observe", Value: "ADDR",
+	text(Option[keeper.Config]{Key: "metrics", Flag: "metrics", Field: "Observe",
 		Usage: "answer /metrics, /healthz and /readyz at this `ADDR`, HOST:PORT"},
 		func(c *keeper.Config) *string { return &c.Observe }),
 	forward(Option[keeper.Config]{Key: "forward", Flag: "forward", Field: "Forward", Default: "USR1, WINCH, QUIT",

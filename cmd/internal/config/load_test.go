@@ -220,6 +220,7 @@ var nasty = []struct{ name, text, place, message, hint string }{
 	{"address: a star", "services:\n  web:\n    command: x\n    listen: *:80\n", "4:13", "no anchor", `in quotes: "*:80"`},
 	{"same address twice", "services:\n  web:\n    command: x\n    listen: [80, \":80\"]\n", "4:18", "listens there already", ""},
 	{"same address in two services", "services:\n  a: {command: x, listen: 80}\n  b: {command: x, listen: '[::]:80'}\n", "3:27", "a listens there already", ""},
+	{"relative path of a socket", "services:\n  web:\n    command: x\n    listen: local=unix:web.sock\n", "4:13", "begins with /", "whole path"},
 	{"mode of an address", "services:\n  web:\n    command: x\n    listen: unix:/a?mode=rw\n", "4:13", "octal", ""},
 	{"environment: a list of mappings", "services:\n  web:\n    command: x\n    environment:\n      - A: 1\n", "5:9", "a mapping in a list", "leave the dash out"},
 	{"environment: no value", "services:\n  web:\n    command: x\n    environment:\n      A:\n", "5:7", "A has no value", `""`},

@@ -11,7 +11,6 @@ type Option[T any] struct {
 	Flag  string // of tablecloth run; "": it has none
 	Short string // its letter, if it has one
 	Field string // of keeper.Service or keeper.Config, which documents it
-	Value string // what stands for the value in a usage; "": see the type
 	Usage string // as a flag has it, and the reference of the file
 	// Default is what is meant where nothing is said; "": nothing.
 	Default string
@@ -24,7 +23,9 @@ type Option[T any] struct {
 	// parts.
 	setAll func(*T, []string) error
 	// reset forgets what lists had.
-	reset      func(*T)
+	reset  func(*T)
+	inFile func(string) error // of what a flag may say, but a file may not; nil: nothing
+
 	path       bool // relative ones begin where the file lies
 	enumerated bool // only some values mean something
 }
@@ -45,11 +46,21 @@ func (o *Option[T]) Shape() string {
 	case many:
 		return "one or a list"
 	case several:
-		return "a mapping, or a list"
+		return "a mapping, or a list of NAME=VALUE"
 	case command:
 		return "a text or a list of words"
 	}
-	return o.typ
+	switch {
+	case o.path:
+		return "a path"
+	case o.typ == "duration":
+		return "a time"
+	case o.typ == "int":
+		return "a number"
+	case o.typ == "bool":
+		return "on or off"
+	}
+	return "a text"
 }
 
 // options of one kind of thing.

@@ -17,7 +17,7 @@ var ServiceOptions = options[keeper.Service]{
 	argv(Option[keeper.Service]{Key: "command", Field: "Command",
 		Usage: "the program, found by $PATH, and its arguments; no shell reads it"},
 		func(s *keeper.Service) *[]string { return &s.Command }, splitWords),
-	texts(Option[keeper.Service]{Key: "listen", Flag: "listen", Short: "l", Field: "Listen", Value: "ADDR",
+	texts(Option[keeper.Service]{Key: "listen", Flag: "listen", Short: "l", Field: "Listen", inFile: absoluteSocket,
 		Usage: "bind and hold a socket: [NAME=]`ADDR`; repeatable"},
 		func(s *keeper.Service) *[]string { return &s.Listen }),
 	count(Option[keeper.Service]{Key: "workers", Flag: "workers", Short: "n", Field: "Workers", Default: "1",
@@ -129,6 +129,15 @@ func argv(o Option[keeper.Service], field func(*keeper.Service) *[]string, split
 		return nil
 	}
 	return &o
+}
+
+// absoluteSocket: the keeper may be started anywhere.
+func absoluteSocket(s string) error {
+	_, path, found := strings.Cut(s, "unix")
+	if _, path, ok := strings.Cut(path, ":"); found && ok && path != "" && path[0] != '/' && path[0] != '@' {
+		return wrong("write the whole path", "%q: the path of a socket begins with /", s)
+	}
+	return nil
 }
 
 func byShell(line string) ([]string, error) { return []string{"/bin/sh", "-c", line}, nil }
