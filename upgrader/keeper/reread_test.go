@@ -362,3 +362,21 @@ func request(t *testing.T, c net.Conn) string {
 	}
 	return string(body)
 }
+
+// TestAnUpgradeToAnotherNumberOfWorkers: all at once or one by one, up or down, and
+// nobody notices.
+func TestAnUpgradeToAnotherNumberOfWorkers(t *testing.T) {
+	t.Parallel()
+	s := webs(t, 4).named("web")
+	b := keepAll(t, s)
+	end := b.strictly(b.on("web"))
+	for i, n := range []int{2, 5, 3, 4} {
+		s.Workers, s.Rolling, s.Environment = n, i >= 2, []string{fmt.Sprintf("TEST_VERSION=%d", i)}
+		b.configure(s)
+		if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready || o.Workers != n || fmt.Sprint(o.Changes.Replaced) != "[web]" {
+			t.Fatalf("to %d workers: %+v", n, o)
+		}
+		b.settles("web", n)
+	}
+	unbroken(t, end())
+}
