@@ -179,19 +179,21 @@ func (a *alone) announceFirst() error {
 	return a.flip.settle()
 }
 
-// acting: clients are answered already; now the predecessor learns of it, then
-// the service manager.
+// acting: clients are answered already; now the service manager learns of it, then
+// the predecessor, and with it whoever asked for the upgrade. What has happened
+// since this process was started is least urgent.
 func (a *alone) acting() {
 	m := sd.Message{}.Ready().Status(fmt.Sprintf("generation %d serving", a.u.generation))
-	if a.pred != nil {
-		a.pred.acting()
-		a.pred.restore(a.said)
-	}
 	if a.said == nil {
 		m = m.MainPID(os.Getpid())
 	}
 	a.keep()
 	a.manager.send(m)
+	if a.pred != nil {
+		a.pred.acting()
+		a.pred.restore(a.said)
+		a.u.ask(func(l *life) { a.record(l.history, false) })
+	}
 	go a.manager.pet(a.u)
 	go a.afterPredecessor()
 }
@@ -200,7 +202,13 @@ func (a *alone) acting() {
 // this one ends without a word: before READY, on which it may end at once.
 func (a *alone) keep() {
 	a.manager.keep(a.u.inventory)
-	a.u.ask(func(l *life) { a.record(l.history, false) })
+	a.u.ask(func(l *life) {
+		h := l.history
+		if a.pred != nil {
+			h = a.pred.known()
+		}
+		a.record(h, false)
+	})
 }
 
 // afterPredecessor waits for the predecessor's end, and then makes upgrades

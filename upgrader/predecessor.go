@@ -236,6 +236,18 @@ func (p *predecessor) awaitGo(ready message) (*message, error) {
 	return nil, nil
 }
 
+// known is what has arrived of its history so far.
+func (p *predecessor) known() (h history) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.past {
+		if err := h.add(part); err != nil {
+			p.u.log.WithError(err).Warn("the generation before")
+		}
+	}
+	return h
+}
+
 // restore knows again what the predecessor knew, and what has come of the
 // upgrade; said is its go.
 func (p *predecessor) restore(said *message) {
@@ -246,16 +258,10 @@ func (p *predecessor) restore(said *message) {
 	case <-p.ended:
 	case <-late.C: // it may be stopped
 	}
+	h := p.known()
 	p.mu.Lock()
-	past := p.past
 	p.past, p.taken = nil, true
 	p.mu.Unlock()
-	var h history
-	for _, part := range past {
-		if err := h.add(part); err != nil {
-			p.u.log.WithError(err).Warn("the generation before")
-		}
-	}
 	if said != nil {
 		p.u.restore(h, said.Outcome, said.IDs)
 		return

@@ -11,35 +11,72 @@ import (
 // Signals of one kind that come faster than they are read are one.
 func (u *Upgrader) listenToSignals() {
 	terminal := u.terminal()
-	upgrades := make(chan os.Signal, 1)
-	if sigs := u.upgradeSignals(); len(sigs) > 0 {
-		signal.Notify(upgrades, sigs...)
+	upgrades, stops := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	notify(upgrades, u.upgradeSignals())
+	notify(stops, u.o.StopSignals)
+	upgrade := func(s os.Signal) {
+		if terminal.gone() {
+			u.log.Info("the terminal is gone: stopping")
+			u.Stop()
+			return
+		}
+		u.signalled(s)
 	}
-	stops := make(chan os.Signal, 1)
-	if len(u.o.StopSignals) > 0 {
-		signal.Notify(stops, u.o.StopSignals...)
+	interrupted := false
+	stop := func(s os.Signal) {
+		again := s == os.Interrupt && interrupted && terminal.is()
+		interrupted = interrupted || s == os.Interrupt
+		u.log.Infof("%s: stopping", signalName(s))
+		u.post(func(l *life) { l.stop(control.StopRequest{Now: again}, signalName(s)) })
 	}
+	last := make(chan chan struct{})
 	go func() {
-		interrupted := false
 		for {
 			select {
 			case s := <-upgrades:
-				if terminal.gone() {
-					u.log.Info("the terminal is gone: stopping")
-					u.Stop()
-					continue
-				}
-				u.signalled(s)
+				upgrade(s)
 			case s := <-stops:
-				again := s == os.Interrupt && interrupted && terminal.is()
-				interrupted = interrupted || s == os.Interrupt
-				u.log.Infof("%s: stopping", signalName(s))
-				u.post(func(l *life) { l.stop(control.StopRequest{Now: again}, signalName(s)) })
+				stop(s)
+			case done := <-last:
+				each(upgrades, upgrade)
+				each(stops, stop)
+				close(done)
 			case <-u.over:
 				return
 			}
 		}
 	}()
+	u.hearOut = func() {
+		ignored := make(chan os.Signal, 1) // else they would have their default effect
+		notify(ignored, u.upgradeSignals())
+		notify(ignored, u.o.StopSignals)
+		signal.Stop(upgrades) // returns when what this process has got is in the channel
+		signal.Stop(stops)
+		done := make(chan struct{})
+		select {
+		case last <- done:
+			<-done
+		case <-u.over:
+		}
+	}
+}
+
+func notify(c chan os.Signal, sigs []os.Signal) {
+	if len(sigs) > 0 { // none would mean all
+		signal.Notify(c, sigs...)
+	}
+}
+
+// each calls f for what is in c already.
+func each(c <-chan os.Signal, f func(os.Signal)) {
+	for {
+		select {
+		case s := <-c:
+			f(s)
+		default:
+			return
+		}
+	}
 }
 
 // upgradeSignals: SIGHUP which was ignored when the process was started (nohup)

@@ -96,6 +96,7 @@ type Upgrader struct {
 
 	readyOnce sync.Once
 	readyErr  error
+	hearOut   func() // handles the signals that have come, and none from then on; nil: none are handled
 	closeOnce sync.Once
 	closeErr  error
 
@@ -277,8 +278,11 @@ func (u *Upgrader) Close() error {
 		defer u.turn.Unlock()
 		last := false
 		u.ask(func(l *life) { last = l.phase == stopping && u.acts.Load() })
-		if last {
+		switch {
+		case last:
 			u.outlivePredecessor()
+		case u.hearOut != nil:
+			u.hearOut() // they mean the service, which lives on
 		}
 		u.ask(func(l *life) {
 			if last {
