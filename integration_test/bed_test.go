@@ -136,16 +136,15 @@ func (b *bed) start(args ...string) {
 // launch starts what the symlink names, without waiting for it.
 func (b *bed) launch(args ...string) {
 	b.t.Helper()
-	b.cmd = b.command(b.app, args...)
+	cmd := b.command(b.app, args...)
 	if b.mode == kept {
 		run := []string{"run", "--control", b.control, "--worker-pidfile", b.pidfile, "--kill-timeout", "60s", "--", b.app}
-		b.cmd = b.command(tablecloth(b.t), append(run, args...)...)
+		cmd = b.command(tablecloth(b.t), append(run, args...)...)
 	}
 	if b.before != nil {
-		b.before(b.cmd)
+		b.before(cmd)
 	}
-	b.log.Start(b.t, b.cmd)
-	b.watchFirst()
+	b.watchFirst(cmd)
 }
 
 // command is one with what the service's environment is.
@@ -162,14 +161,17 @@ func (b *bed) command(name string, args ...string) *exec.Cmd {
 // tag is what the environment of all processes of the service has.
 func (b *bed) tag() string { return "TABLECLOTH_TEST_BED=" + b.dir }
 
-func (b *bed) watchFirst() {
+// watchFirst starts cmd. What it tells its manager waits until it is known.
+func (b *bed) watchFirst(cmd *exec.Cmd) {
 	p := &process{ended: make(chan struct{}), known: true}
 	b.mu.Lock()
-	b.procs[b.cmd.Process.Pid] = p
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	b.cmd = cmd
+	b.log.Start(b.t, cmd)
+	b.procs[cmd.Process.Pid] = p
 	go func() {
-		b.cmd.Wait()
-		p.status = b.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		cmd.Wait()
+		p.status = cmd.ProcessState.Sys().(syscall.WaitStatus)
 		close(p.ended)
 	}()
 }
@@ -179,7 +181,7 @@ func (b *bed) watchFirst() {
 func (b *bed) watch(pid int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.procs[pid] != nil || b.cmd != nil && b.cmd.Process != nil && b.cmd.Process.Pid == pid {
+	if b.procs[pid] != nil {
 		return
 	}
 	p := &process{ended: make(chan struct{})}

@@ -56,7 +56,8 @@ func ended(r *strict.Report) (n int64) {
 // With the handover off the same clients notice.
 func TestConnectionsDontMoveByThemselves(t *testing.T) {
 	run(t, bothModes, func(t *testing.T, b *bed) {
-		b.serve(settings{HandoverOff: true})
+		// Where idle connections are closed after a while, who sends at that moment loses.
+		b.serve(settings{HandoverOff: true, IdleGrace: time.Minute, KillTimeout: time.Minute})
 		// What is pipelined behind an announced end is lost without the handover.
 		kinds := slices.DeleteFunc(everyKind(), func(g strict.Group) bool { return g.Kind == strict.Pipelined })
 		l := startLoad(t, "tcp", b.tcp(), kinds...)
@@ -116,7 +117,7 @@ func TestSuccessorWithFewDescriptors(t *testing.T) {
 func TestNewConnections(t *testing.T) {
 	run(t, everyMode, func(t *testing.T, b *bed) {
 		b.demo()
-		rate := float64(testenv.Count(200, 1000))
+		rate := float64(testenv.Count(50, 1000)) // a race detector on a busy machine can take no more
 		l := startLoad(t, "tcp", b.tcp(), strict.Group{Kind: strict.Connect, Rate: rate, Size: 100})
 		n := testenv.Count(20, 100)
 		for g := 2; g <= n+1; g++ {
