@@ -130,7 +130,7 @@ func (s *stage) start(args []string) error {
 	args = append(args, "--control", s.path("control"), "--pidfile", s.path("pid"), "--hold", s.path("hold"))
 	cmd := exec.Command(s.path("demo"), args...)
 	cmd.Stdout, cmd.Stderr = stdout, log
-	cmd.Env = environment()
+	cmd.Env = append(environment(), "TMPDIR="+s.dir) // what is killed can't clear up
 	// A group of its own: Ctrl-C is for us alone.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
