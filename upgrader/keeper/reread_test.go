@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -379,4 +380,40 @@ func TestAnUpgradeToAnotherNumberOfWorkers(t *testing.T) {
 		b.settles("web", n)
 	}
 	unbroken(t, end())
+}
+
+// TestServicesOneAfterTheOther: an upgrade of all, of a configuration that doesn't
+// change, ends with the first that fails.
+func TestServicesOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "env")
+	os.WriteFile(file, nil, 0o644)
+	one, two := webs(t, 1).named("one"), webs(t, 1).named("two")
+	one.EnvFile = file
+	b := keep(t, one, func(b *bed) { b.conf.Services = []Service{one, two} })
+	b.settles("one", 1)
+	b.settles("two", 1)
+	o := b.upgrade(control.UpgradeRequest{})
+	if o.Result != control.Ready || len(o.Services) != 2 || o.Services[0].Service != "one" || o.Services[1].Generation != 2 || o.Changes != nil {
+		t.Errorf("%+v", o)
+	}
+	b.settles("two", 1)
+	last := b.lastSeq()
+	b.cmd.Process.Signal(syscall.SIGHUP)
+	for _, name := range []string{"one", "two"} {
+		e := b.await(control.EventUpgraded, last)
+		if last = e.Seq; e.Service != name || e.Outcome.Trigger != "SIGHUP" {
+			t.Errorf("%+v", e)
+		}
+	}
+	os.WriteFile(file, []byte("TEST_FAILS=0\n"), 0o644)
+	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Failed || o.Service != "one" || len(o.Services) != 0 {
+		t.Errorf("%+v", o)
+	}
+	if o := b.upgrade(control.UpgradeRequest{AllAtOnce: true}); o.Result != control.Failed || o.Service != "one" || len(o.Services) != 2 || o.Services[1].Result != control.Ready {
+		t.Errorf("%+v", o)
+	}
+	if o := b.upgrade(control.UpgradeRequest{Args: []string{"x"}}); o.Result != control.Refused || o.Hint == "" {
+		t.Errorf("%+v", o)
+	}
 }
