@@ -20,6 +20,9 @@ import (
 //	first-ms    an upgrade, from the trigger to the first answer of the new process
 //	outcome-ms  an upgrade, from the trigger until whoever asked knows
 //	×start      first-ms / start-ms: what an upgrade costs
+//
+// On a machine with 2 CPUs: a start takes 4.3 ms, an upgrade 5.3 ms to the first
+// answer and 6.2 ms to the outcome, its PID file on a disk: 1.2 × start.
 func BenchmarkUpgrade(b *testing.B) {
 	s := newService(b, settings{}).start()
 	n, addr := s.addr(0)
