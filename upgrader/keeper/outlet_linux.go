@@ -14,7 +14,7 @@ const (
 	outletWrite   = 64 << 10 // at once
 	// patience is how long a worker's output waits for room. A reader that is only
 	// slow gets everything; one that takes nothing costs the workers this once.
-	patience = 100 * time.Millisecond
+	patience = 250 * time.Millisecond
 	// lastWrites bounds the wait for a reader at the end.
 	lastWrites = time.Second
 )
@@ -36,6 +36,7 @@ func (m *meter) drop(lines, n int) {
 type outlet struct {
 	news chan struct{} // there is something to write
 	quit chan struct{}
+	wait time.Duration // for room
 
 	mu      sync.Mutex
 	file    *os.File
@@ -59,7 +60,7 @@ type share struct {
 }
 
 func newOutlet(f *os.File) *outlet {
-	o := &outlet{file: f, news: make(chan struct{}, 1), quit: make(chan struct{}), room: make(chan struct{})}
+	o := &outlet{file: f, news: make(chan struct{}, 1), quit: make(chan struct{}), wait: patience, room: make(chan struct{})}
 	go o.work()
 	return o
 }
@@ -104,7 +105,7 @@ func (o *outlet) stalls() bool {
 
 // await lets go of the lock while it waits.
 func (o *outlet) await(n int) {
-	enough := time.NewTimer(patience)
+	enough := time.NewTimer(o.wait)
 	defer enough.Stop()
 	for !o.fits(n, outletBytes) && !o.stalled {
 		room := o.room

@@ -540,6 +540,7 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := newOutlet(w)
+	o.wait = time.Minute // the machine may be slower than the reader
 	f := &flow{source: source{service: "web"}, to: o, meter: &meter{}}
 	const lines = 4 << 10
 	go func() {
