@@ -18,7 +18,7 @@ import (
 // returns in time keeps its connection; for one that doesn't (it may wait for
 // the goroutine that died) the answer is sent at once and the connection is
 // given up, as the next request on it would wait too.
-const patience = 20 * time.Millisecond
+const patience = 100 * time.Millisecond
 
 // moment is how long the start of an answer waits for the request's goroutines,
 // if there are any: one that panics may have woken the handler by a deferred
