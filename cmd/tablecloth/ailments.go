@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,10 +114,10 @@ func checkDrain(w *ward, s control.Service) []ailment {
 		if g.Deadline != nil {
 			a.Problem += ", and is ended by force in " + shortDuration(g.Deadline.Sub(w.now))
 		}
-		pinned := 0
+		pinned, toService := 0, func(k diag.Socket) bool { return isOf(s, k.Peer) }
 		for _, c := range g.Holdouts {
 			if len(a.Details) < mostHoldouts {
-				a.Details = append(a.Details, fmt.Sprintf("%s%s: %s for %s%s", c.Peer, w.whose(c.Peer), c.State, shortDuration(w.now.Sub(c.Since)), prefixed(": ", c.Request)))
+				a.Details = append(a.Details, fmt.Sprintf("%s%s: %s for %s%s", c.Peer, w.whose(c.Peer, toService), c.State, shortDuration(w.now.Sub(c.Since)), prefixed(": ", c.Request)))
 			}
 			if c.State != "active" && c.State != "idle" {
 				pinned++
@@ -148,7 +149,7 @@ func (a *ailment) foreignDrain(w *ward, g control.Generation) {
 				a.Details = append(a.Details, fmt.Sprintf("and %d more", len(connections)-i))
 				break
 			}
-			text := fmt.Sprintf("pid %d has %s%s: last heard of %s ago", worker.PID, c.Peer, w.whose(c.Peer.String()), shortDuration(c.Received))
+			text := fmt.Sprintf("pid %d has %s%s: last heard of %s ago", worker.PID, c.Peer, w.whose(c.Peer.String(), func(s diag.Socket) bool { return s.Peer == c.Local }), shortDuration(c.Received))
 			if !c.Established {
 				text = fmt.Sprintf("pid %d has %s: the other side has closed it", worker.PID, c.Peer)
 			}
@@ -222,7 +223,7 @@ func checkBacklog(w *ward, s control.Service) []ailment {
 	}
 	var all []ailment
 	for _, k := range w.sockets {
-		if !k.Listening || !mine[k.Inode] || k.Room == 0 || k.Waiting*100 < k.Room*nearlyFull || !isOf(s, k) {
+		if !k.Listening || !mine[k.Inode] || k.Room == 0 || k.Waiting*100 < k.Room*nearlyFull || !isOf(s, k.Local) {
 			continue
 		}
 		a := ailment{ID: "backlog", Problem: fmt.Sprintf("%d of %d connects that may wait at %s do", k.Waiting, k.Room, k.Local),
@@ -235,9 +236,9 @@ func checkBacklog(w *ward, s control.Service) []ailment {
 	return all
 }
 
-// isOf reports whether a service listens on a socket: the keeper has those of all.
-func isOf(s control.Service, k diag.Socket) bool {
-	port := fmt.Sprintf(":%d", k.Local.Port())
+// isOf reports whether a service listens at an address, as far as its port tells.
+func isOf(s control.Service, a netip.AddrPort) bool {
+	port := fmt.Sprintf(":%d", a.Port())
 	for _, l := range s.Listen {
 		if strings.HasSuffix(l, port) {
 			return true

@@ -85,9 +85,11 @@ func (w *ward) connections(pid int) []diag.Socket {
 }
 
 // whose names the process at the other end of a connection, where it runs here.
-func (w *ward) whose(peer string) string {
+// The address alone isn't enough: connections to different places may have the
+// same one.
+func (w *ward) whose(peer string, leadsHere func(diag.Socket) bool) string {
 	for _, s := range w.sockets {
-		if s.Local.String() != peer || s.Inode == 0 || s.Listening {
+		if s.Local.String() != peer || s.Inode == 0 || s.Listening || !leadsHere(s) {
 			continue
 		}
 		if pid := w.owners()[s.Inode]; pid > 0 {

@@ -75,7 +75,8 @@ func TestDoctorOfAService(t *testing.T) {
 				Workers: []control.Worker{{Process: control.Process{PID: 41}, State: control.Draining, Since: now.Add(-20 * time.Second), Heard: now}},
 				Holdouts: []control.Conn{{Peer: "10.0.0.7:99", State: "hijacked", Since: now.Add(-time.Hour)},
 					{Peer: "127.0.0.1:99", State: "active", Since: now.Add(-time.Second), Request: "GET /slow"}}}}, s.Generations...)
-			w.sockets = []diag.Socket{{Local: netip.MustParseAddrPort("127.0.0.1:99"), Inode: 7}}
+			w.sockets = []diag.Socket{{Local: netip.MustParseAddrPort("127.0.0.1:99"), Peer: netip.MustParseAddrPort("127.0.0.1:81"), Inode: 1},
+				{Local: netip.MustParseAddrPort("127.0.0.1:99"), Peer: local, Inode: 7}}
 		}, []string{"web: generation 1 is still draining after 20s, and is ended by force in 10s\n",
 			"      10.0.0.7:99: hijacked for 1h00m\n", fmt.Sprintf("      127.0.0.1:99 (pid %d, ", os.Getpid()), "): active for 1s: GET /slow\n", "can't move"}},
 		{"drain of a program that says nothing", func(s *control.Service, w *ward) {
@@ -138,7 +139,7 @@ func TestDoctorTellsServicesFromUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := healthy()
-	s.Generations[0].Workers[0].PID, s.Generations[0].Workers[0].Heard = os.Getpid(), time.Now()
+	s.Generations[0].Workers[0].PID, s.Generations[0].Workers[0].Heard = os.Getpid(), time.Time{}
 	s.Output = &control.Output{Lines: 10, DroppedLines: 3}
 	f := startService(t, &fakeService{status: func() control.Status { return control.Status{Services: []control.Service{s}} }})
 	t.Setenv(control.EnvPath, f.path)
@@ -160,7 +161,7 @@ func TestDoctorTellsServicesFromUnits(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	well := healthy()
-	well.Generations[0].Workers[0].PID, well.Generations[0].Workers[0].Heard = os.Getpid(), time.Now()
+	well.Generations[0].Workers[0].PID, well.Generations[0].Workers[0].Heard = os.Getpid(), time.Time{}
 	f = startService(t, &fakeService{status: func() control.Status { return control.Status{Services: []control.Service{well}} }})
 	r := tablecloth(t, "doctor", "--control", f.path)
 	if r.status != exitDone || r.stdout != "nothing is wrong with web\n" {
