@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tablecloth-go/tablecloth/cmd/internal/top"
+)
+
+const topLong = `Show live in the terminal what services do: generations as bars over time,
+processes with their connections, requests in flight, connections that move,
+events as they come. It goes on over upgrades, and when the service is gone it
+waits for the next one.
+
+Keys upgrade, restart and stop a service, after a question. An upgrade that was
+asked for here and isn't done ends with top. ? shows all keys; q quits.
+
+Environment:
+  TERM       what kind of terminal this is
+  NO_COLOR   if set, no colours
+  LC_ALL, LC_CTYPE, LANG
+             no characters but ASCII, unless they say UTF-8
+
+Exit status: 0 done; 1 the terminal is gone; 2 usage, or no terminal; 3 not
+running at the beginning; 5 not allowed.`
+
+func newTopCommand() *cobra.Command {
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Show services live, and act on them",
+		Long:  topLong,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval < 100*time.Millisecond {
+				return usageError(cmd, errors.New("--interval: 100ms or more"))
+			}
+			if !isTerminal(os.Stdout) || !isTerminal(os.Stdin) || os.Getenv("TERM") == "dumb" {
+				return fail(exitUsage, "where there is none: tablecloth status --watch", "top needs a terminal")
+			}
+			client, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			screen, err := top.NewScreen()
+			if err != nil {
+				return fail(exitUsage, "set TERM to what this terminal is; or use tablecloth status --watch", "can't draw on this terminal: %w", err)
+			}
+			defer screen.Fini()
+			return top.Run(cmd.Context(), top.Options{Client: client, Interval: interval, Screen: screen, ASCII: top.WantsASCII()})
+		},
+	}
+	cmd.Flags().DurationVar(&interval, "interval", top.DefaultInterval, "how often to ask for the status")
+	return cmd
+}
