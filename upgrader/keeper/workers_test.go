@@ -3,8 +3,12 @@
 package keeper
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -277,28 +281,62 @@ func TestWhatStatusTellsOfWorkers(t *testing.T) {
 	}
 }
 
-// TestScaleIsNoticedWithoutTheHandover: the same clients, and connections that
-// don't move.
-func TestScaleIsNoticedWithoutTheHandover(t *testing.T) {
+// TestAConnectionOfAWorkerThatGoes moves to one that stays; without the handover
+// it ends.
+func TestAConnectionOfAWorkerThatGoes(t *testing.T) {
 	t.Parallel()
-	s := webs(t, 3)
-	s.Handover = Off
-	b := keep(t, s)
-	end := b.strictly(b.serving())
-	b.settles("test", 3)
-	if o := b.scale(1); o.Result != control.Ready {
-		t.Fatalf("%+v", o)
-	}
-	b.settles("test", 1)
-	r := end()
-	if r.Err() == nil && r.Total.Ends[strict.Ours] == total(r.Total.Ends) {
-		t.Error("all connections have lived on")
+	for _, handover := range []Switch{On, Off} {
+		t.Run(string(handover), func(t *testing.T) {
+			t.Parallel()
+			s := webs(t, 2)
+			s.Handover = handover
+			b := keep(t, s)
+			addr := b.serving()
+			stays := fmt.Sprint(serves(b.settles("test", 2))[0])
+			c, pid := connectedElsewhere(t, addr, stays)
+			defer c.Close()
+			if o := b.scale(1); o.Result != control.Ready {
+				t.Fatalf("%+v", o)
+			}
+			b.settles("test", 1)
+			now, err := pidOn(t, c)
+			if handover == On && (err != nil || now != stays) || handover == Off && err == nil {
+				t.Errorf("process %s answered, then %q: %v", pid, now, err)
+			}
+		})
 	}
 }
 
-func total[K comparable](counts map[K]int64) (n int64) {
-	for _, c := range counts {
-		n += c
+// connectedElsewhere is a connection to another process than one.
+func connectedElsewhere(t *testing.T, addr, than string) (c net.Conn, pid string) {
+	t.Helper()
+	proctest.Poll(t, "a connection to another worker", func() bool {
+		var err error
+		if c, err = net.Dial("tcp", addr); err != nil {
+			t.Fatal(err)
+		}
+		if pid, err = pidOn(t, c); err != nil {
+			t.Fatal(err)
+		}
+		if pid == than {
+			t.Cleanup(func() { c.Close() }) // as long as it is there the other worker is as likely to get the next one
+		}
+		return pid != than
+	})
+	return c, pid
+}
+
+// pidOn asks on a connection who is there.
+func pidOn(t *testing.T, c net.Conn) (string, error) {
+	c.SetDeadline(time.Now().Add(proctest.Patience(t)))
+	if _, err := io.WriteString(c, "GET /pid HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
+		return "", err
 	}
-	return n
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	return strings.TrimSpace(string(body)), err
 }
