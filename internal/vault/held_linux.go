@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,28 +16,38 @@ import (
 // millisecond, on a machine that isn't busy.
 func (v *Vault) Held(timeout time.Duration) (map[uint64]State, error) {
 	v.client.conn.SetDeadline(time.Now().Add(timeout))
-	lines, err := v.view.Lines()
-	if err != nil {
-		return nil, err
-	}
-	held := make(map[uint64]State, len(lines))
-	for at := 0; at < len(lines); at += maxFetch {
-		part := lines[at:min(at+maxFetch, len(lines))]
-		fds := make([]int32, len(part))
-		for i, l := range part {
-			fds[i] = int32(l.FD)
-		}
-		err := v.client.fetch(fds, func(i, fd int) {
-			if c, err := cookie(fd); err == nil {
-				held[c] = part[i].State
-			}
-			unix.Close(fd)
-		}, func(int, error) {})
-		if err != nil {
+	held := make(map[uint64]State)
+	// A worker that begins to serve a connection which it had parked gives it
+	// another number, once: one look may find it under neither.
+	for range 2 {
+		if err := v.look(held); err != nil {
 			return nil, fmt.Errorf("vault: %w", err)
 		}
 	}
 	return held, nil
+}
+
+func (v *Vault) look(held map[uint64]State) error {
+	lines, err := v.view.Lines()
+	if err != nil {
+		return err
+	}
+	fds := make([]int32, len(lines))
+	for i, l := range lines {
+		fds[i] = int32(l.FD)
+	}
+	var failed error
+	err = v.client.fetch(fds, func(i, fd int) {
+		if c, err := cookie(fd); err == nil {
+			held[c] = lines[i].State
+		}
+		unix.Close(fd)
+	}, func(_ int, err error) {
+		if !errors.Is(err, unix.EBADF) { // closed meanwhile
+			failed = err
+		}
+	})
+	return errors.Join(err, failed)
 }
 
 // Farewell is a connection to be ended, after an answer if there is one.
