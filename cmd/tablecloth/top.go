@@ -18,11 +18,8 @@ waits for the next one.
 Keys upgrade, restart and stop a service, after a question. An upgrade that was
 asked for here and isn't done ends with top. ? shows all keys; q quits.
 
-Environment:
-  TERM       what kind of terminal this is
-  NO_COLOR   if set, no colours
-  LC_ALL, LC_CTYPE, LANG
-             no characters but ASCII, unless they say UTF-8
+Environment: NO_COLOR for no colours; LC_ALL, LC_CTYPE, LANG, unless they say
+UTF-8, for nothing but ASCII.
 
 Exit status: 0 done; 1 the terminal is gone; 2 usage, or no terminal; 3 not
 running at the beginning; 5 not allowed.`

@@ -112,10 +112,12 @@ func TestTopSession(t *testing.T) {
 	m := startTmux(t, "PATH="+dir+":"+os.Getenv("PATH"), "TABLECLOTH_CONTROL="+path, "LC_ALL=C.UTF-8")
 	t.Cleanup(func() { endKeeper(t, pidfile) })
 
-	m.types("tablecloth run --detach --pidfile " + pidfile + " --name web --listen 127.0.0.1:0 -- " + app + " 2>log; echo started: $?")
+	m.types("tablecloth run --detach --pidfile " + pidfile + " --name web --listen 127.0.0.1:0 -- " + app + " 2>" + filepath.Join(dir, "log") + "; echo started: $?")
 	m.sees("started: 0")
 	m.types("tablecloth top")
 	m.sees("tablecloth top  web  keeper", "serving, generation 1, 1 worker", "GENERATIONS", "EVENTS", "ready by notify", "u upgrade")
+	m.presses("-") // on a busy machine all this takes a while
+	m.sees("GENERATIONS  -10m")
 
 	write(t, app, "#!/bin/sh\necho no such database: users >&2\nexit 7\n")
 	m.presses("u")
