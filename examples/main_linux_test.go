@@ -26,8 +26,9 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(bin)
-	for _, pkg := range []string{"./...", "github.com/tablecloth-go/tablecloth/cmd/tablecloth"} {
-		cmd := exec.Command("go", "build", "-o", bin+string(filepath.Separator), pkg)
+	// The command is built in its own module: what it needs isn't what examples need.
+	for dir, pkg := range map[string]string{".": "./...", "..": "./cmd/tablecloth"} {
+		cmd := exec.Command("go", "-C", dir, "build", "-o", bin+string(filepath.Separator), pkg)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%v: %v\n%s", cmd, err, out)
 			return 1
