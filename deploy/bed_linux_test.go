@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -25,8 +25,8 @@ const patience = time.Minute
 type site struct {
 	*testing.T
 	socket  string // control
-	web     int    // ports
-	metrics int
+	web     string // addresses
+	metrics string
 	client  *control.Client
 	answers *strict.Running
 	stop    context.CancelFunc
@@ -34,26 +34,15 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{T: t, socket: filepath.Join(t.TempDir(), "control"), web: freePort(t), metrics: freePort(t)}
-}
-
-// freePort is one that nobody had a moment ago. What is tested wants a number.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return &site{T: t, socket: filepath.Join(t.TempDir(), "control"), web: proctest.FreeAddr(t), metrics: proctest.FreeAddr(t)}
 }
 
 // here says ports and paths of this site instead of those in a file. The program
 // is the demo, whose options have other names than those of the example.
 func (s *site) here(text string) string {
 	return strings.NewReplacer(
-		":8080", fmt.Sprintf("127.0.0.1:%d", s.web),
-		":9100", fmt.Sprintf("127.0.0.1:%d", s.metrics),
+		":8080", s.web,
+		":9100", s.metrics,
 		"/run/tablecloth/app", s.socket,
 		"/usr/local/bin/app", filepath.Join(bin, "app"),
 		"-- /usr/local/bin/app -listen", "-- "+filepath.Join(bin, "app")+" -api= -web",
@@ -106,7 +95,7 @@ func (s *site) load() {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	s.answers = strict.Load{Network: "tcp", Addr: fmt.Sprintf("127.0.0.1:%d", s.web), Timeout: patience, Groups: []strict.Group{
+	s.answers = strict.Load{Network: "tcp", Addr: s.web, Timeout: patience, Groups: []strict.Group{
 		{Kind: strict.Post, N: 5}, {Kind: strict.Slow, N: 5}, {Kind: strict.Idle, N: 5}, {Kind: strict.Connect, Rate: 20},
 	}}.Start(ctx)
 	s.Cleanup(func() { cancel(); s.answers.Wait() })
@@ -159,7 +148,7 @@ func (s *site) killed(kill func(pid int), next int) {
 		st, err := s.client.Status(s.Context())
 		return err == nil && st.Services[0].Generation == next && s.worker().PID != 0
 	})
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.web))
+	c, err := net.Dial("tcp", s.web)
 	if err != nil {
 		s.Error(err)
 		return

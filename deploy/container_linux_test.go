@@ -168,7 +168,7 @@ func TestContainerStopAnswers(t *testing.T) {
 	began := make(chan struct{})
 	go func() {
 		close(began)
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/slow?ms=1500", c.web))
+		resp, err := http.Get("http://" + c.web + "/slow?ms=1500")
 		if err != nil {
 			answer <- err.Error()
 			return
@@ -195,7 +195,7 @@ func TestContainerAloneRefuses(t *testing.T) {
 	testenv.Need(t, "root", os.Getuid() == 0)
 	s := newSite(t)
 	s.begin(s.command("unshare", "--pid", "--fork", "--kill-child", filepath.Join(bin, "app"),
-		"-api=", "-web", fmt.Sprintf("127.0.0.1:%d", s.web), "-control", s.socket))
+		"-api=", "-web", s.web, "-control", s.socket))
 	out, err := s.command(filepath.Join(bin, "tablecloth"), "upgrade", "--control", s.socket).CombinedOutput()
 	var exit *exec.ExitError
 	if exit, _ = err.(*exec.ExitError); exit == nil || exit.ExitCode() != 5 || !strings.Contains(string(out), "tablecloth run") {
@@ -205,7 +205,7 @@ func TestContainerAloneRefuses(t *testing.T) {
 
 func (c *container) probe(path string, want int) {
 	c.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", c.metrics, path))
+	resp, err := http.Get("http://" + c.metrics + path)
 	if err != nil {
 		c.Error(err)
 		return

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
@@ -103,18 +104,8 @@ func daemon(t *testing.T, addr, path string, args ...string) string {
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func startNginx(t *testing.T, dir, backend string) string {
-	path, addr := tool(t, "nginx"), freeAddr(t)
+	path, addr := tool(t, "nginx"), proctest.FreeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
 	write(t, conf, fmt.Sprintf(`
 daemon off; master_process off; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log;
@@ -137,7 +128,7 @@ http {
 }
 
 func startHAProxy(t *testing.T, dir, backend string) string {
-	path, addr := tool(t, "haproxy"), freeAddr(t)
+	path, addr := tool(t, "haproxy"), proctest.FreeAddr(t)
 	conf := filepath.Join(dir, "haproxy.cfg")
 	write(t, conf, fmt.Sprintf(`
 defaults

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -119,24 +120,12 @@ func plain(t *testing.T) string {
 	return build(t, "plain", source)
 }
 
-// freeAddress is one that nobody else uses: port 0 can't be asked for twice.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	port := ln.Addr().(*net.TCPAddr).Port
-	return fmt.Sprintf("127.%d.%d.%d:%d", port%200+1, port%250, port%240+1, port)
-}
-
 // A program without this library upgrades to one that has it: the sockets are
 // taken over, and from then on all is as it should be.
 func TestFromAProgramWithoutTheLibrary(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, alone)
-	addr := freeAddress(t)
+	addr := proctest.FreeAddr(t)
 	b.link(plain(t))
 	b.launch("--web", addr, "--api", "", "--unix", b.unix, "--pidfile", b.pidfile, "--control", b.control)
 	b.logged("plain: ready")
@@ -159,7 +148,7 @@ func TestFromAProgramWithoutTheLibrary(t *testing.T) {
 func TestToAProgramWithoutTheLibrary(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, alone)
-	addr := freeAddress(t)
+	addr := proctest.FreeAddr(t)
 	b.link(demo(t))
 	args := b.demoArgs()
 	args[1] = addr
@@ -176,7 +165,7 @@ func TestToAProgramWithoutTheLibrary(t *testing.T) {
 func TestToAProgramWithoutTheLibraryElsewhere(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, alone)
-	other := freeAddress(t)
+	other := proctest.FreeAddr(t)
 	b.demo()
 	old := b.pidInFile()
 	write(t, b.path("plain.sh"), fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --api %s\n", plain(t), other), 0o755)

@@ -3,13 +3,13 @@
 package upgrader
 
 import (
-	"net"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -85,7 +85,7 @@ func (s *service) timedUpgrade(network, addr string) (first, outcome time.Durati
 
 // bareStart returns the time from a start of the service to its first answer.
 func bareStart(b *testing.B) time.Duration {
-	s := newService(b, settings{Listen: []string{"tcp:" + freePort(b)}})
+	s := newService(b, settings{Listen: []string{"tcp:" + proctest.FreeAddr(b)}})
 	_, addr, _ := strings.Cut(s.set.Listen[0], ":")
 	began := time.Now()
 	s.startQuietly()
@@ -99,15 +99,6 @@ func bareStart(b *testing.B) time.Duration {
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
 	return took
-}
-
-func freePort(b *testing.B) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // startQuietly starts the service without a manager that waits.

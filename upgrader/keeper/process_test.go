@@ -67,12 +67,7 @@ func TestKillsOfTheWorkerUnderLoad(t *testing.T) {
 // binds for itself.
 func TestWithoutTheKeepersSocketAKillRefuses(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := proctest.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	py := python(t)
 	b := keep(t, Service{Command: []string{py, "-m", "http.server", port, "--bind", "127.0.0.1"}, MaxDeaths: -1, Directory: t.TempDir()})

@@ -63,7 +63,7 @@ type run struct {
 
 // begin starts the system and loads it.
 func begin(ctx context.Context, b *system.Bed, s *system.System, p Plan) (*run, error) {
-	addr, err := freeAddr()
+	addr, err := strict.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -211,15 +211,6 @@ func MeasureSteady(ctx context.Context, b *system.Bed, s *system.System, p Plan)
 	st.Answers = after.Total.OK - before.Total.OK
 	st.Failed = after.Total.Failed() - before.Total.Failed()
 	return st, nil
-}
-
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // await blocks until addr answers.
