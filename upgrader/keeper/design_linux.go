@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
 
@@ -19,7 +20,11 @@ type design struct {
 
 // install makes a design count.
 func (s *service) install(d *design) {
+	elsewhere := d.pidfile != s.pidfile
 	s.conf, s.sockets, s.pidfile = d.conf, d.sockets, d.pidfile
+	if pid := s.acting(control.Outcome{}).PID; elsewhere && pid != 0 {
+		s.a.os.announce(notice{kind: "pidfile", pidfile: d.pidfile, worker: pid})
+	}
 	s.a.later = append(s.a.later, s.a.letGo)
 }
 

@@ -76,8 +76,12 @@ func (k *acks) close() {
 func (k *acks) serve(a *actor) {
 	for {
 		c, err := k.listener.AcceptUnix()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil {
+			time.Sleep(acceptPause) // no descriptors left, say
+			continue
 		}
 		go a.hearAck(c)
 	}

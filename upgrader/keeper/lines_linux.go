@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"net"
 	"time"
 
@@ -101,11 +102,18 @@ func listenLines(id string) (*net.UnixListener, error) {
 	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: "@tablecloth/keeper/" + id, Net: "unixpacket"})
 }
 
+// acceptPause is for who can't accept for want of descriptors.
+const acceptPause = 10 * time.Millisecond
+
 func (a *actor) acceptLines(ln *net.UnixListener) {
 	for {
 		c, err := ln.AcceptUnix()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil {
+			time.Sleep(acceptPause) // no descriptors left, say
+			continue
 		}
 		go a.hearLine(c)
 	}

@@ -115,7 +115,7 @@ func (m *machine) replace() {
 		switch {
 		case m.retired[i] || m.coming(i):
 			continue
-		case w == nil && m.change != nil && m.change.alone:
+		case w == nil && m.change != nil && m.change.alone && !m.change.goesBack():
 			continue
 		case w != nil && w.outdated:
 			why = byFailure

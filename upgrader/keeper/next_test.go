@@ -260,3 +260,22 @@ func TestTheTable(t *testing.T) {
 		t.Errorf("%s doesn't say what happens: -update, and read the difference", file)
 	}
 }
+
+// A failed upgrade that has ended a pause brings back what the pause had left out,
+// and is over then.
+func TestBackOutOfAPause(t *testing.T) {
+	paused := "start, ready 1, ready 2, ready 3, +2s, died 3, ready 4, +2s, died 4, ready 5, +2s, died 5"
+	s, _ := play(t, rolling, paused+", request 7, ready 6, died 7")
+	if s.phase != running || s.change == nil || s.change.failing == "" {
+		t.Fatalf("not what is meant: %v", s)
+	}
+	s, _ = play(t, rolling, paused+", request 7, ready 6, died 7, ready 8, ready 9")
+	if s.change != nil {
+		t.Errorf("the upgrade is not over: %v", s)
+	}
+	for i := range rolling.workers {
+		if s.acting(i) == nil {
+			t.Errorf("nobody serves as %d: %v", i, s)
+		}
+	}
+}

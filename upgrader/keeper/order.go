@@ -253,6 +253,10 @@ func (m *machine) conclude() {
 	m.conclusion(o, o.failing, o.verdict(outdated))
 }
 
+// goesBack reports whether some workers of a failed order are to be replaced by
+// the last good program.
+func (o *order) goesBack() bool { return o.failing != "" && o.replaced > 0 }
+
 // incomplete reports whether a worker is missing that will come.
 func (m *machine) incomplete() bool {
 	for i := range m.policy.workers {

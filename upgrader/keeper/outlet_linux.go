@@ -2,10 +2,13 @@ package keeper
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -173,7 +176,7 @@ func (o *outlet) write() bool {
 	if len(text) == 0 {
 		return false
 	}
-	n, err := f.Write(text)
+	n, err := writeAll(f, text)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err == nil {
@@ -191,6 +194,23 @@ func (o *outlet) write() bool {
 	close(o.room)
 	o.room = make(chan struct{})
 	return true
+}
+
+// writeAll blocks also where a worker, with which the file is shared, has made it
+// one that doesn't.
+func writeAll(f *os.File, text []byte) (n int, err error) {
+	for {
+		k, err := f.Write(text[n:])
+		n += k
+		if !errors.Is(err, unix.EAGAIN) {
+			return n, err
+		}
+		c, err := f.SyscallConn()
+		if err != nil {
+			return n, err
+		}
+		c.Control(func(fd uintptr) { unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000) })
+	}
 }
 
 // take lets those whose text it was know if it is lost.

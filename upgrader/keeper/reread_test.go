@@ -261,12 +261,7 @@ func TestTheNumberOfWorkersInTheConfiguration(t *testing.T) {
 // TestASocketGoesFromOneServiceToAnother: its port is never closed.
 func TestASocketGoesFromOneServiceToAnother(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := proctest.FreeAddr(t)
 	old := webs(t, 1).named("old")
 	old.Listen = []string{addr}
 	b := keepAll(t, old, webs(t, 1).named("other"))
@@ -416,4 +411,26 @@ func TestServicesOneAfterTheOther(t *testing.T) {
 	if o := b.upgrade(control.UpgradeRequest{Args: []string{"x"}}); o.Result != control.Refused || o.Hint == "" {
 		t.Errorf("%+v", o)
 	}
+}
+
+// TestAnotherPIDFile names the worker as soon as it is the one; the one before
+// is gone.
+func TestAnotherPIDFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	web := webs(t, 1).named("web")
+	web.WorkerPIDFile = filepath.Join(dir, "one")
+	b := keepAll(t, web)
+	web.WorkerPIDFile = filepath.Join(dir, "two")
+	b.configure(web)
+	o := b.upgrade(control.UpgradeRequest{})
+	if o.Result != control.Ready {
+		t.Fatalf("%+v", o)
+	}
+	want := fmt.Sprint(o.PID)
+	proctest.Poll(t, "the new PID file", func() bool {
+		pid, _ := os.ReadFile(filepath.Join(dir, "two"))
+		_, err := os.Stat(filepath.Join(dir, "one"))
+		return strings.TrimSpace(string(pid)) == want && os.IsNotExist(err)
+	})
 }

@@ -126,18 +126,18 @@ func (q *rounds) leave(n *round) {
 func (q *rounds) run(a *actor) {
 	for {
 		q.mu.Lock()
-		if len(q.queue) == 0 {
-			q.mu.Unlock()
-			return
-		}
 		n := q.queue[0]
 		q.mu.Unlock()
 		n.outcome = a.makeRound(n.ctx, n.request)
 		n.cancel()
 		q.mu.Lock()
 		q.queue = q.queue[1:]
+		last := len(q.queue) == 0 // whoever joins from here on starts another run
 		q.mu.Unlock()
 		close(n.done)
+		if last {
+			return
+		}
 	}
 }
 
@@ -202,7 +202,15 @@ func (a *actor) take(ctx context.Context, st *step, r control.UpgradeRequest) co
 	b := backend{a}
 	id := control.NewID()
 	if st.kind == adds {
-		a.ask(func() { a.add(st) })
+		added := false
+		a.ask(func() {
+			if added = !a.stopping; added {
+				a.add(st)
+			}
+		})
+		if !added {
+			return refusal(control.UpgradeRequest{ID: id, Service: st.name, Trigger: r.Trigger}, errors.New("the keeper is being stopped"))
+		}
 		o := b.wait(ctx, st.name, id, r.Trigger, func(s *service, request int) { s.feed(event{kind: evStart, request: request}) })
 		if o.Result != control.Ready {
 			a.ask(func() {
