@@ -233,10 +233,15 @@ func (a *alone) sayGo(l launch, c *child) error {
 		return err
 	}
 	step("go sent")
-	if err := sendHistory(c.link, l.history()); err != nil {
-		return err
+	// From here on it serves; without a history if it must be.
+	err := sendHistory(c.link, l.history())
+	if err == nil {
+		err = send(c.link, message{Type: msgTold})
 	}
-	return send(c.link, message{Type: msgTold})
+	if err != nil {
+		a.u.log.WithError(err).Warn("the successor has not got the whole history")
+	}
+	return nil
 }
 
 // awaitActing waits until the new process acts. An error: it has died before.

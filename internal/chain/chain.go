@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,6 +87,10 @@ func (c *Child) Wait() error {
 	return &Error{step, syscall.Errno(errno)}
 }
 
+// evitable are errors which a loader may not meet: a sandbox may forbid what not
+// every program does, and memory that is not overcommitted a copy of our own.
+var evitable = []error{syscall.EPERM, syscall.ENOSYS, syscall.EINVAL, syscall.ENOMEM}
+
 // Start starts a program as the leader of a session of its own. If DeathSig is
 // set the caller must be locked to a thread which lives as long as the child
 // should.
@@ -95,10 +100,9 @@ func Start(s Spec) (*Child, error) {
 	}
 	if direct {
 		c, err := s.start()
-		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.EINVAL) {
+		if !slices.ContainsFunc(evitable, func(e error) bool { return errors.Is(err, e) }) {
 			return c, err
 		}
-		// A sandbox forbids it, but perhaps not what every other program does.
 	}
 	return s.load()
 }
