@@ -111,7 +111,7 @@ func (p *statusPrinter) state(s control.State, text string) string {
 	switch s {
 	case control.Serving:
 		return p.good(text)
-	case control.GaveUp, control.Down:
+	case control.GaveUp, control.Down, control.Stopped:
 		return p.bad(text)
 	default:
 		return p.busy(text)

@@ -107,7 +107,7 @@ func gone(ctx context.Context, client *control.Client, names []string, all bool)
 		return false
 	}
 	for _, s := range st.Services {
-		if slices.Contains(names, s.Name) && (len(s.Generations) > 0 || s.State != control.Down && s.State != control.Stopping) {
+		if slices.Contains(names, s.Name) && (len(s.Generations) > 0 || s.State != control.Down && s.State != control.Stopped) {
 			return false
 		}
 	}

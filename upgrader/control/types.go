@@ -63,6 +63,7 @@ const (
 	Stopping State = "stopping" // the service is being stopped
 	GaveUp   State = "gave up"  // too many deaths: paused (a service, not a process)
 	Down     State = "down"     // waiting for its next start (a service, not a process)
+	Stopped  State = "stopped"  // ended, until somebody asks for an upgrade (a service, not a process)
 )
 
 // Status tells everything that is known of the services behind a socket.

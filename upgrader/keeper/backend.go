@@ -114,7 +114,7 @@ func (b backend) Stop(_ context.Context, r control.StopRequest) error {
 	named := r.Service != "" || len(r.Services) > 0
 	names, err := b.names(append(r.Services, r.Service)...)
 	if err != nil {
-		return err
+		return told(err)
 	}
 	if !named {
 		names = []string{""}
@@ -250,8 +250,10 @@ func (s *service) what() control.State {
 	switch s.state.phase {
 	case paused:
 		return control.GaveUp
-	case stopping, ended:
+	case stopping:
 		return control.Stopping
+	case ended:
+		return control.Stopped
 	}
 	for i := range s.state.policy.workers {
 		if s.state.acting(i) != nil {

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -229,6 +230,13 @@ func TestServicesByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	proctest.Poll(t, "its end", func() bool { return len(b.of("two").Generations) == 0 })
+	if state := b.of("two").State; state != control.Stopped {
+		t.Errorf("a service that was stopped is %q", state)
+	}
+	var e *control.Error
+	if err := b.client.Stop(b.ctx(), control.StopRequest{Service: "nobody"}); !errors.As(err, &e) || e.Message != `no service is called "nobody"` || !strings.Contains(e.Hint, "one, two") {
+		t.Errorf("%v", err)
+	}
 	if o := b.upgrade(control.UpgradeRequest{Service: "two"}); o.Result != control.Ready {
 		t.Errorf("a service that was stopped is started by an upgrade of it: %+v", o)
 	}

@@ -58,6 +58,14 @@ func refusal(r control.UpgradeRequest, err error) control.Outcome {
 	return o
 }
 
+// told is an error as those get it who have asked by the control socket.
+func told(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &control.Error{Message: reason(err), Hint: hintOf(err), Err: err}
+}
+
 // reason is an error's text for those who know whose it is.
 func reason(err error) string {
 	var e *Error

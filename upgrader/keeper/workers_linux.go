@@ -65,7 +65,7 @@ func (b backend) Broadcast(_ context.Context, m control.Broadcast) (control.Broa
 			}
 		})
 	}
-	return answer, err
+	return answer, told(err)
 }
 
 // broadcast passes a message on to all workers that serve but its sender; nil: it

@@ -62,7 +62,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
-var serviceStates = []control.State{control.Starting, control.Serving, control.Stopping, control.GaveUp, control.Down}
+var serviceStates = []control.State{control.Starting, control.Serving, control.Stopping, control.GaveUp, control.Down, control.Stopped}
 var processStates = []control.State{control.Starting, control.Serving, control.Draining, control.Stopping}
 
 var gauges = []family{

@@ -92,7 +92,7 @@ func stateLook(s control.State) look {
 	switch s {
 	case control.Serving:
 		return good
-	case control.GaveUp, control.Down:
+	case control.GaveUp, control.Down, control.Stopped:
 		return bad
 	}
 	return busy
