@@ -65,8 +65,8 @@ func tellScaled(cmd *cobra.Command, client *control.Client, out control.Outcome,
 		return tellFailure(cmd, client, "scaling", out)
 	}
 	if !asJSON {
-		fmt.Fprintln(cmd.OutOrStdout(), named(out, fmt.Sprintf("%s of generation %d, after %s",
-			counted(out.Workers, "worker"), out.Generation, shortDuration(out.Took))))
+		out.PID = 0 // of the last one, if there was one to be started
+		fmt.Fprintln(cmd.OutOrStdout(), named(out, successLine(out)))
 	}
 	return nil
 }

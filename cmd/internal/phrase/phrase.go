@@ -99,14 +99,20 @@ func Outcome(out control.Outcome) string {
 	return Failure("upgrade", out)
 }
 
-// Success tells which generation is ready.
+// Success tells which generation is ready, or how many workers there are where
+// only their number has changed.
 func Success(out control.Outcome) string {
+	if onlyScaled(out) {
+		return fmt.Sprintf("%s of generation %d, after %s", Counted(out.Workers, "worker"), out.Generation, Duration(out.Took))
+	}
 	return fmt.Sprintf("generation %d is ready: pid %d, after %s", out.Generation, out.PID, Duration(out.Took))
 }
 
+func onlyScaled(out control.Outcome) bool { return out.PID == 0 && out.Workers > 0 }
+
 // Unconfirmed is "" if the program said itself that it is ready.
 func Unconfirmed(out control.Outcome, why string) string {
-	if out.Confirmed {
+	if out.Confirmed || onlyScaled(out) {
 		return ""
 	}
 	return " (not confirmed" + why + ")"
