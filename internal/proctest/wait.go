@@ -78,6 +78,15 @@ func Check(t testing.TB, wrong func() error) {
 	}
 }
 
+// Pace holds a client or a disturber back for d, which gives load its shape. No
+// verdict hangs on how long it takes.
+func Pace(d time.Duration) { time.Sleep(d) }
+
+// Quiet lets d pass, in which something might happen that must not: an absence
+// tells nobody. Whoever calls it looks afterwards. A machine that is slow makes
+// the look less sharp, never wrong.
+func Quiet(d time.Duration) { time.Sleep(d) }
+
 // bell wakes those who wait for news.
 type bell struct {
 	mu   sync.Mutex
