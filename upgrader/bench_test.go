@@ -31,9 +31,7 @@ func BenchmarkUpgrade(b *testing.B) {
 		start = append(start, bareStart(b))
 		f, o := s.timedUpgrade(n, addr)
 		first, outcome = append(first, f), append(outcome, o)
-		for len(s.processes()) > 1 {
-			time.Sleep(time.Millisecond) // the old one ends
-		}
+		proctest.Poll(b, "the old one ends", func() bool { return len(s.processes()) == 1 })
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(start), "start-ms")
@@ -73,7 +71,7 @@ func (s *service) timedUpgrade(network, addr string) (first, outcome time.Durati
 		if a, err := who(network, addr); err == nil && a.pid != before {
 			break
 		}
-		time.Sleep(pollEvery)
+		proctest.Pace(pollEvery)
 	}
 	first = time.Since(began)
 	r := <-done
@@ -93,7 +91,7 @@ func bareStart(b *testing.B) time.Duration {
 		if _, err := who("tcp", addr); err == nil {
 			break
 		}
-		time.Sleep(pollEvery)
+		proctest.Pace(pollEvery)
 	}
 	took := time.Since(began)
 	s.cmd.Process.Kill()

@@ -106,12 +106,13 @@ func (l *life) bereft(h heir) {
 		return
 	}
 	l.u.log.WithField("successor", h.pid()).Error("the successor died: serving again")
-	if err := errors.Join(l.u.inventory.openGates(), l.u.succession.resume()); err != nil {
-		l.u.log.WithError(err).Error("serving again, but not all is as it was")
-	}
 	l.drain.timer.Stop()
 	l.phase, l.heir, l.drain = serving, nil, l.resumeDrain()
 	l.caught = nil
+	// Only now, so that no connection is accepted into a drain that is over.
+	if err := errors.Join(l.u.inventory.openGates(), l.u.succession.resume()); err != nil {
+		l.u.log.WithError(err).Error("serving again, but not all is as it was")
+	}
 	l.event(control.Event{Kind: control.EventResumed, Text: "the successor died, the old generation serves again"})
 	l.proceed()
 }

@@ -5,6 +5,8 @@ package upgrader
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -21,34 +23,54 @@ func TestGenerationsDoNotGrow(t *testing.T) {
 	for range 5 { // caches fill
 		s.readyIs(s.mustUpgrade().PID)
 	}
-	earlyPSS, earlyFiles := s.size(n, addr)
+	earlyPSS, early := s.size(n, addr)
 	for range testenv.Count(10, 500) {
 		s.readyIs(s.mustUpgrade().PID)
 	}
 	pss, files := s.size(n, addr)
-	testenv.Result(t, "PSS %d KiB after 5 upgrades, %d KiB at the end; %d and %d descriptors", earlyPSS>>10, pss>>10, earlyFiles, files)
+	testenv.Result(t, "PSS %d KiB after 5 upgrades, %d KiB at the end; %d and %d descriptors", earlyPSS>>10, pss>>10, len(early), len(files))
 	if pss > earlyPSS+earlyPSS/2+8<<20 {
 		t.Errorf("PSS grew from %d to %d bytes", earlyPSS, pss)
 	}
-	if files > earlyFiles+3 {
-		t.Errorf("descriptors grew from %d to %d", earlyFiles, files)
+	if len(files) > len(early)+3 {
+		t.Errorf("descriptors grew from %q to %q", early, files)
 	}
 }
 
-// size returns what the generation that serves takes, once it is alone.
-func (s *service) size(network, addr string) (pss int64, files int) {
+// size returns what the generation that serves takes, and the descriptors that it
+// has open, once it has let go of what it shared with the one before.
+func (s *service) size(network, addr string) (pss int64, files []string) {
 	s.t.Helper()
 	pid := s.who(network, addr).pid
 	proctest.Poll(s.t, "the generation before has ended", func() bool { return len(s.processes()) == 1 })
+	c := s.client()
+	proctest.Poll(s.t, "its successor knows", func() bool { return len(proctest.Status(s.t, c).Generations) == 1 })
+	// The pidfd of the one that has ended, and what the control client had.
+	proctest.Poll(s.t, "what that took is closed", func() bool {
+		files = s.descriptors(pid)
+		return !slices.Contains(files, "anon_inode:[pidfd]")
+	})
 	m, err := proc.MemoryOf(pid)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return m.PSS, files
+}
+
+// descriptors returns what a process has open.
+func (s *service) descriptors(pid int) (links []string) {
+	s.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	list, err := os.ReadDir(dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return m.PSS, len(list)
+	for _, e := range list {
+		if l, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil { // else closed meanwhile
+			links = append(links, l)
+		}
+	}
+	return links
 }
 
 // A successor that is stopped once it acts keeps the service, as its

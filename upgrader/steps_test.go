@@ -266,7 +266,7 @@ func TestStopDuringADrain(t *testing.T) {
 			syscall.Kill(second, syscall.SIGTERM)
 			s.await("STOPPING=1", func(m said) bool { return m.Has("STOPPING") })
 			if end == "drained" {
-				time.Sleep(50 * time.Millisecond) // too short to fail wrongly
+				proctest.Quiet(50 * time.Millisecond)
 				if len(s.processes()) != 2 {
 					t.Error("the successor ended before its predecessor")
 				}
