@@ -96,6 +96,7 @@ func (a *alone) start(l launch) (*child, error) {
 	if err := a.queue(c, l); err != nil {
 		c.kill()
 		c.close()
+		c.words.Close()
 		return nil, fmt.Errorf("queue what the next generation needs: %w", err)
 	}
 	return c, nil

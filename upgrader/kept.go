@@ -255,6 +255,9 @@ func (k *underKeeper) attempt(ctx context.Context, l launch) attempted {
 	case <-k.lost:
 		return attempted{outcome: control.Outcome{Result: control.Failed, Reason: "the keeper died"}}
 	case <-ctx.Done():
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.waiting, l.ids[0]) // its outcome interests nobody
 		return attempted{outcome: control.Outcome{Result: control.Failed, Reason: errCancelled.Error()}}
 	}
 }
