@@ -1,11 +1,11 @@
 package vault
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +16,7 @@ import (
 // client asks a vault.
 type client struct {
 	conn *link.Conn
-	mu   sync.Mutex // from a request to its answer
-	owed int        // answers that nobody has waited for
+	turn chan struct{} // full from a request to its answer
 }
 
 // newClient works on a duplicate of sock.
@@ -30,67 +29,80 @@ func newClient(sock *os.File) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn: conn}, nil
+	return &client{conn: conn, turn: make(chan struct{}, 1)}, nil
 }
 
-func (c *client) ask(numbers ...int32) ([]int32, []int, error) {
+// ask waits for the answer until ctx ends. One that comes later is taken all the
+// same: as long as it lies in the socket, the connections in it can't end.
+func (c *client) ask(ctx context.Context, numbers ...int32) ([]int32, []int, error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	answers := make(chan answer)
+	go func() {
+		a := c.exchange(numbers)
+		<-c.turn
+		select {
+		case answers <- a:
+		case <-ctx.Done():
+			closeAll(a.files)
+		}
+	}()
+	select {
+	case a := <-answers:
+		return a.numbers, a.files, a.err
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+type answer struct {
+	numbers []int32
+	files   []int
+	err     error
+}
+
+// exchange ends with the vault, or with Close, if there is no answer.
+func (c *client) exchange(numbers []int32) answer {
 	request := make([]byte, 0, 4*len(numbers))
 	for _, n := range numbers {
 		request = binary.NativeEndian.AppendUint32(request, uint32(n))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.owed > 0 {
-		m, err := c.recv()
-		if err != nil && !errors.Is(err, link.ErrTruncated) {
-			return nil, nil, err
-		}
-		closeAll(m.Files)
-	}
 	if err := c.conn.Send(request); err != nil {
-		return nil, nil, err
+		return answer{err: err}
 	}
-	c.owed++
-	m, err := c.recv()
+	m, err := c.conn.Recv()
 	if err != nil {
-		return nil, nil, err
+		return answer{err: err}
 	}
 	reply := make([]int32, len(m.Data)/4)
 	for i := range reply {
 		reply[i] = int32(binary.NativeEndian.Uint32(m.Data[4*i:]))
 	}
-	return reply, m.Files, nil
-}
-
-// recv takes an answer, with or without an error; after others than
-// link.ErrTruncated it is still owed.
-func (c *client) recv() (link.Message, error) {
-	m, err := c.conn.Recv()
-	if err == nil || errors.Is(err, link.ErrTruncated) {
-		c.owed--
-	}
-	return m, err
+	return answer{numbers: reply, files: m.Files}
 }
 
 // fetch hands every descriptor that the vault has to found, which owns its
 // duplicate then, and every other one to missing. An error means that the rest
 // was not asked for.
-func (c *client) fetch(fds []int32, found func(i, dup int), missing func(i int, err error)) error {
+func (c *client) fetch(ctx context.Context, fds []int32, found func(i, dup int), missing func(i int, err error)) error {
 	for at := 0; at < len(fds); at += maxFetch {
 		part := fds[at:min(at+maxFetch, len(fds))]
-		if err := c.fetchPart(at, part, found, missing); err != nil {
+		if err := c.fetchPart(ctx, at, part, found, missing); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *client) fetchPart(at int, fds []int32, found func(int, int), missing func(int, error)) error {
-	status, dups, err := c.ask(append([]int32{requestFetch}, fds...)...)
+func (c *client) fetchPart(ctx context.Context, at int, fds []int32, found func(int, int), missing func(int, error)) error {
+	status, dups, err := c.ask(ctx, append([]int32{requestFetch}, fds...)...)
 	if errors.Is(err, link.ErrTruncated) {
 		// The vault still has them; what there is room for comes with
 		// smaller portions.
-		return c.fetchHalves(at, fds, found, missing, unix.EMFILE)
+		return c.fetchHalves(ctx, at, fds, found, missing, unix.EMFILE)
 	}
 	if err != nil {
 		return err
@@ -100,7 +112,7 @@ func (c *client) fetchPart(at int, fds []int32, found func(int, int), missing fu
 		return fmt.Errorf("%d statuses for %d descriptors", len(status), len(fds))
 	}
 	if batch := unix.Errno(-status[0]); status[0] < 0 && batch != unix.EBADF {
-		return c.fetchHalves(at, fds, found, missing, batch)
+		return c.fetchHalves(ctx, at, fds, found, missing, batch)
 	}
 	for i, s := range status {
 		switch {
@@ -119,26 +131,26 @@ func (c *client) fetchPart(at int, fds []int32, found func(int, int), missing fu
 
 // fetchHalves tries again after a batch has failed as a whole. A descriptor that
 // doesn't exist never makes it fail.
-func (c *client) fetchHalves(at int, fds []int32, found func(int, int), missing func(int, error), why unix.Errno) error {
+func (c *client) fetchHalves(ctx context.Context, at int, fds []int32, found func(int, int), missing func(int, error), why unix.Errno) error {
 	if why == unix.ETOOMANYREFS { // others of this user have descriptors in flight: until the deadline
 		time.Sleep(time.Millisecond)
-		return c.fetchPart(at, fds, found, missing)
+		return c.fetchPart(ctx, at, fds, found, missing)
 	}
 	if len(fds) == 1 {
 		missing(at, why)
 		return nil
 	}
 	half := len(fds) / 2
-	if err := c.fetchPart(at, fds[:half], found, missing); err != nil {
+	if err := c.fetchPart(ctx, at, fds[:half], found, missing); err != nil {
 		return err
 	}
-	return c.fetchPart(at+half, fds[half:], found, missing)
+	return c.fetchPart(ctx, at+half, fds[half:], found, missing)
 }
 
 // scan calls found for each TCP socket below end that doesn't listen.
-func (c *client) scan(end int, found func(fd int)) error {
+func (c *client) scan(ctx context.Context, end int, found func(fd int)) error {
 	for from := int32(0); int(from) < end; {
-		reply, dups, err := c.ask(requestScan, from, int32(end))
+		reply, dups, err := c.ask(ctx, requestScan, from, int32(end))
 		closeAll(dups)
 		if err != nil {
 			return err

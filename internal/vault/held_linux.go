@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -15,19 +16,20 @@ import (
 // While it looks, a connection which the worker closes stays open: for less than a
 // millisecond, on a machine that isn't busy.
 func (v *Vault) Held(timeout time.Duration) (map[uint64]State, error) {
-	v.client.conn.SetDeadline(time.Now().Add(timeout))
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	held := make(map[uint64]State)
 	// A worker that begins to serve a connection which it had parked gives it
 	// another number, once: one look may find it under neither.
 	for range 2 {
-		if err := v.look(held); err != nil {
+		if err := v.look(ctx, held); err != nil {
 			return nil, fmt.Errorf("vault: %w", err)
 		}
 	}
 	return held, nil
 }
 
-func (v *Vault) look(held map[uint64]State) error {
+func (v *Vault) look(ctx context.Context, held map[uint64]State) error {
 	lines, err := v.view.Lines()
 	if err != nil {
 		return err
@@ -37,7 +39,7 @@ func (v *Vault) look(held map[uint64]State) error {
 		fds[i] = int32(l.FD)
 	}
 	var failed error
-	err = v.client.fetch(fds, func(i, fd int) {
+	err = v.client.fetch(ctx, fds, func(i, fd int) {
 		if c, err := cookie(fd); err == nil {
 			held[c] = lines[i].State
 		}

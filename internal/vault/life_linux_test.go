@@ -148,7 +148,7 @@ func TestStoppedVault(t *testing.T) {
 	must(t, unix.Kill(s.now.vaultPID, unix.SIGSTOP))
 	s.die("kill")
 	res := s.now.vault.Rescue(context.Background(), Options{Timeout: 50 * time.Millisecond})
-	if !errors.Is(res.Err, os.ErrDeadlineExceeded) || res.Counts.Lost != 1 {
+	if !errors.Is(res.Err, context.DeadlineExceeded) || res.Counts.Lost != 1 {
 		t.Errorf("%+v", res)
 	}
 	if err := unix.Kill(s.now.vaultPID, 0); !errors.Is(err, unix.ESRCH) {

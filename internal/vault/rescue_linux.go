@@ -59,34 +59,31 @@ type fetched struct {
 }
 
 func (r *rescue) fetch(ctx context.Context, v *Vault) error {
-	deadline, _ := ctx.Deadline()
-	v.client.conn.SetDeadline(deadline)
-	defer context.AfterFunc(ctx, func() { v.client.conn.SetDeadline(time.Unix(1, 0)) })()
 	lines, err := v.view.Lines()
 	if err != nil {
 		return err
 	}
 	r.Counts.Lost = len(lines)
-	if err := r.take(v.client, lines); err != nil {
+	if err := r.take(ctx, v.client, lines); err != nil {
 		return fmt.Errorf("fetch from the vault: %w", err)
 	}
-	unmarked, err := r.unmarked(v, lines)
+	unmarked, err := r.unmarked(ctx, v, lines)
 	if err != nil {
 		return fmt.Errorf("scan the vault: %w", err)
 	}
 	r.Counts.Lost += len(unmarked)
-	return r.take(v.client, unmarked)
+	return r.take(ctx, v.client, unmarked)
 }
 
 // take fetches what lines say. They have been counted as lost before.
-func (r *rescue) take(c *client, lines []Line) error {
+func (r *rescue) take(ctx context.Context, c *client, lines []Line) error {
 	fds := make([]int32, len(lines))
 	for i, l := range lines {
 		fds[i] = int32(l.FD)
 	}
 	room := room()
 	var lost error
-	err := c.fetch(fds, func(i, fd int) {
+	err := c.fetch(ctx, fds, func(i, fd int) {
 		if fd >= room {
 			unix.Close(fd)
 			lost = unix.EMFILE
@@ -115,7 +112,7 @@ func room() int {
 }
 
 // unmarked finds sockets that have no line: some were being accepted.
-func (r *rescue) unmarked(v *Vault, lines []Line) ([]Line, error) {
+func (r *rescue) unmarked(ctx context.Context, v *Vault, lines []Line) ([]Line, error) {
 	if len(r.options.Listen)+len(r.options.Others) == 0 {
 		return nil, nil
 	}
@@ -124,7 +121,7 @@ func (r *rescue) unmarked(v *Vault, lines []Line) ([]Line, error) {
 		marked[l.FD] = true
 	}
 	var free []Line
-	err := v.client.scan(v.descriptors(), func(fd int) {
+	err := v.client.scan(ctx, v.descriptors(), func(fd int) {
 		if !marked[fd] {
 			free = append(free, Line{FD: fd})
 		}

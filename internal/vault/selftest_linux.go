@@ -23,9 +23,8 @@ func selfTest(h *Handle) error {
 	}
 	defer c.Close()
 	deadline := time.Now().Add(selfTestTimeout)
-	if err := c.conn.SetDeadline(deadline); err != nil {
-		return err
-	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
 	peer, ours, err := loopback(deadline)
 	if err != nil {
 		return fmt.Errorf("loopback: %w", err)
@@ -35,7 +34,7 @@ func selfTest(h *Handle) error {
 	if err := converse(peer, ours); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	return control(ours, func(fd int) error { return checkFetch(h, c, fd) })
+	return control(ours, func(fd int) error { return checkFetch(ctx, h, c, fd) })
 }
 
 func loopback(deadline time.Time) (peer, ours *net.TCPConn, err error) {
@@ -88,11 +87,11 @@ func control(conn *net.TCPConn, f func(fd int) error) (err error) {
 	return err
 }
 
-func checkFetch(h *Handle, c *client, fd int) error {
+func checkFetch(ctx context.Context, h *Handle, c *client, fd int) error {
 	h.Table.Accepted(fd, 0)
 	defer h.Table.Close(fd)
 	dup := -1
-	err := c.fetch([]int32{int32(fd), -1},
+	err := c.fetch(ctx, []int32{int32(fd), -1},
 		func(_, d int) { dup = d },
 		func(i int, err error) {
 			if i == 0 {

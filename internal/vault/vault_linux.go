@@ -1,11 +1,11 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,8 +67,9 @@ func (v *Vault) adopt(sock *os.File) (err error) {
 	if v.client, err = newClient(sock); err != nil {
 		return err
 	}
-	v.client.conn.SetDeadline(time.Now().Add(DefaultTimeout))
-	if _, _, err := v.client.ask(requestAdopt); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), DefaultTimeout)
+	defer cancel()
+	if _, _, err := v.client.ask(ctx, requestAdopt); err != nil {
 		return fmt.Errorf("no answer: %w", err)
 	}
 	fd, err := unix.PidfdOpen(v.pid, 0)
