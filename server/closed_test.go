@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/live"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -93,34 +95,21 @@ func testClosed(t *testing.T, wrapped bool) {
 // waitDrain returns when both tables drain.
 func waitDrain(t *testing.T, h *httpRunner, c live.Handle) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patienceOfTests)
-	defer cancel()
-	for ctx.Err() == nil {
+	proctest.Poll(t, "the drain of both tables", func() bool {
 		h.table.mu.Lock()
-		begun := h.table.idle >= 0 && !c.MayMove()
-		h.table.mu.Unlock()
-		if begun {
-			return
-		}
-		pause(ctx, time.Millisecond)
-	}
-	t.Fatal("no drain")
+		defer h.table.mu.Unlock()
+		return h.table.idle >= 0 && !c.MayMove()
+	})
 }
 
 func waitClosed(t *testing.T, r *rig, want map[string]int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patienceOfTests)
-	defer cancel()
-	for {
+	proctest.Check(t, func() error {
 		var c control.Conns
 		r.runners[0].count(&c)
-		if maps.Equal(c.Closed, want) {
-			return
+		if !maps.Equal(c.Closed, want) {
+			return fmt.Errorf("closed %v, want %v", c.Closed, want)
 		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("closed %v, want %v", c.Closed, want)
-		case <-time.After(time.Millisecond):
-		}
-	}
+		return nil
+	})
 }

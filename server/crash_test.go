@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -131,7 +132,7 @@ func TestReplaceOnPanic(t *testing.T) {
 	wantAnswer(t, res, body, 500, internalError, false)
 	<-r.gen.crashed
 	r.gen.end(upgrader.Crashed, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	proctest.Await(t, "drain", r.epoch.Load().Done())
 	res, body = c.get("/")
 	wantAnswer(t, res, body, 500, internalError, true)
 	c.wantEOF()
@@ -182,7 +183,7 @@ func TestOnCrashOnceForCrashes(t *testing.T) {
 }
 
 func TestCrashOverHTTP2(t *testing.T) {
-	started := make(chan struct{}, 10)
+	started, crashed := make(chan struct{}), make(chan struct{})
 	r := start(t, Options{}, secure(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Half", "done")
 		switch r.URL.Path {
@@ -193,14 +194,14 @@ func TestCrashOverHTTP2(t *testing.T) {
 		case "/hang":
 			Go(r.Context(), func() { panic("boom") })
 			<-r.Context().Done()
-			<-time.After(10 * time.Millisecond)
+			proctest.Pace(10 * time.Millisecond) // it needn't return at once
 		case "/half":
 			io.WriteString(w, "half")
 			w.(http.Flusher).Flush()
 			panic("boom")
 		case "/other":
 			started <- struct{}{}
-			time.Sleep(50 * time.Millisecond)
+			<-crashed
 			hello(w, r)
 		}
 	}))
@@ -232,6 +233,7 @@ func TestCrashOverHTTP2(t *testing.T) {
 	if b, err := io.ReadAll(res.Body); err == nil {
 		t.Errorf("half an answer, %q, must not look complete", b)
 	}
+	close(crashed)
 	if err := <-other; err != nil {
 		t.Error("another stream:", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -180,7 +181,7 @@ func startOn(t *testing.T, ctx context.Context, gen *fakeGeneration, o Options, 
 		r.wait(t)
 	})
 	if gen.readyErr == nil {
-		within(t, "ready", s.Ready())
+		proctest.Await(t, "ready", s.Ready())
 	}
 	return r
 }
@@ -190,18 +191,20 @@ func (r *rig) replace(t *testing.T) {
 	t.Helper()
 	old := r.epoch.Load()
 	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", old.Done())
+	proctest.Await(t, "drain", old.Done())
 }
 
 // resume takes the drain back.
 func (r *rig) resume(t *testing.T) {
 	t.Helper()
 	r.gen.resume()
-	for begin := time.Now(); r.draining.Load(); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > patienceOfTests {
-			t.Fatal("doesn't serve again")
-		}
-	}
+	r.wantServing(t)
+}
+
+// wantServing returns when a drain has been taken back.
+func (r *rig) wantServing(t *testing.T) {
+	t.Helper()
+	proctest.Poll(t, "serving again", func() bool { return !r.draining.Load() })
 }
 
 // wantEnd is a generation's orderly one.
@@ -226,18 +229,6 @@ func (r *rig) cutShort() {
 // wait returns what Run has returned.
 func (r *rig) wait(t *testing.T) error {
 	t.Helper()
-	within(t, "end of Run", r.done)
+	proctest.Await(t, "end of Run", r.done)
 	return r.err
-}
-
-// patienceOfTests only bounds a failure.
-const patienceOfTests = 30 * time.Second
-
-func within(t *testing.T, what string, c <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(patienceOfTests):
-		t.Fatalf("%s: not within %v", what, patienceOfTests)
-	}
 }

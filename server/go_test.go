@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -45,6 +45,13 @@ func TestGoPanic(t *testing.T) {
 	})
 }
 
+// waits reports whether something of the request waits for its goroutines.
+func waits(x *request) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.rare != nil && x.rare.alone != nil
+}
+
 // The handler returns at once: its answer waits for the goroutine, and is the
 // 500, on a connection that lives on.
 func TestGoPanicAfterHandler(t *testing.T) {
@@ -52,7 +59,11 @@ func TestGoPanicAfterHandler(t *testing.T) {
 		r := start(t, web(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/crash" {
 				w.Header().Set("X-Half", "done")
-				Go(r.Context(), func() { time.Sleep(10 * time.Millisecond); panic("boom") })
+				x := requestOf(r.Context())
+				Go(r.Context(), func() {
+					proctest.Poll(t, "the handler's return", func() bool { return waits(x) })
+					panic("boom")
+				})
 				return
 			}
 			hello(w, r)

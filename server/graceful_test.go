@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -35,7 +36,7 @@ func TestGRPC(t *testing.T) {
 	c.send("GET", "/slow", "")
 	<-h.began
 	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	proctest.Await(t, "drain", r.epoch.Load().Done())
 	close(h.release)
 	if _, body := c.answer(); body != "hello" {
 		t.Error(body)
@@ -54,12 +55,10 @@ func TestGRPCDeadline(t *testing.T) {
 	c.send("GET", "/slow", "")
 	<-h.began
 	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
-	for len(r.holdouts()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	proctest.Await(t, "drain", r.epoch.Load().Done())
+	proctest.Poll(t, "a holdout", func() bool { return len(r.holdouts()) > 0 })
 	r.gen.expire()
-	within(t, "Stop", gs.stopped)
+	proctest.Await(t, "Stop", gs.stopped)
 	r.wait(t)
 }
 
@@ -74,11 +73,11 @@ func TestGRPCResumed(t *testing.T) {
 	<-h.began
 	dial(t, r.Addr("api")).get("/")
 	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	proctest.Await(t, "drain", r.epoch.Load().Done())
 	api := r.runners[0].(*graceful)
-	within(t, "graceful stop", api.done)
+	proctest.Await(t, "graceful stop", api.done)
 	r.gen.resume()
-	within(t, "upgrade", r.gen.upgrades)
+	proctest.Await(t, "upgrade", r.gen.upgrades)
 	waiting := dial(t, r.Addr("api"))
 	waiting.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	waiting.send("GET", "/", "")
@@ -109,10 +108,10 @@ func TestCustomResumed(t *testing.T) {
 	for range 2 {
 		draining := r.epoch.Load()
 		r.gen.end(upgrader.Replaced, time.Minute)
-		within(t, "drain", draining.Done())
+		proctest.Await(t, "drain", draining.Done())
 		<-calls
 		r.gen.resume()
-		within(t, "upgrade", r.gen.upgrades)
+		proctest.Await(t, "upgrade", r.gen.upgrades)
 		calls <- struct{}{}
 	}
 	<-calls
@@ -137,7 +136,7 @@ func TestGRPCResumedInVain(t *testing.T) {
 	held.send("GET", "/slow", "")
 	<-h.began
 	gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	proctest.Await(t, "drain", r.epoch.Load().Done())
 	gen.resume()
 	<-gen.upgrades
 	close(h.release)
@@ -184,7 +183,7 @@ func TestServeFailsAtStart(t *testing.T) {
 	if err := r.wait(t); !errors.Is(err, bad) {
 		t.Error(err)
 	}
-	within(t, "shutdown", shut)
+	proctest.Await(t, "shutdown", shut)
 	if gen.asked {
 		t.Error("Ready was called")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -87,7 +88,7 @@ func TestConnectionsMove(t *testing.T) {
 			}
 		})
 	}
-	within(t, "load", warm)
+	proctest.Await(t, "load", warm)
 	one.end(upgrader.Replaced, time.Minute)
 	if err := old.wait(t); err != nil {
 		t.Error(err)
@@ -125,12 +126,12 @@ func TestConnectionsPassThroughADrainingGeneration(t *testing.T) {
 
 	slow, hijacked := dial(t, first.Addr("web")), dial(t, first.Addr("web"))
 	slow.send("GET", "/slow", "")
-	within(t, "request", h.began)
+	proctest.Await(t, "request", h.began)
 	hijacked.send("GET", "/taken", "")
 	c := <-taken
 	for _, r := range []*rig{first, second} {
 		r.gen.end(upgrader.Replaced, time.Minute)
-		within(t, "drain", r.epoch.Load().Done())
+		proctest.Await(t, "drain", r.epoch.Load().Done())
 	}
 	slow.send("POST", "/", "pipelined")
 	close(h.release)
@@ -167,7 +168,7 @@ func TestConnectionsDontMoveWhenOff(t *testing.T) {
 	idle.get("/")
 	one1.get("/")
 	one.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", old.epoch.Load().Done())
+	proctest.Await(t, "drain", old.epoch.Load().Done())
 	res, body := one1.get("/")
 	wantAnswer(t, res, body, 200, "1", true)
 	idle.wantEOF()
@@ -203,12 +204,10 @@ func TestSuccessorDiesDuringHandover(t *testing.T) {
 			}
 			draining := old.epoch.Load()
 			one.end(upgrader.Replaced, time.Minute)
-			within(t, "drain", draining.Done())
+			proctest.Await(t, "drain", draining.Done())
 			theirs.Close()
 			one.resume()
-			for old.draining.Load() {
-				time.Sleep(time.Millisecond)
-			}
+			old.wantServing(t)
 			for _, c := range idle {
 				res, body := c.get("/")
 				wantAnswer(t, res, body, 200, "hello", false)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -33,7 +34,7 @@ func dial(t *testing.T, a net.Addr) *client {
 }
 
 func newClient(t *testing.T, c net.Conn) *client {
-	c.SetDeadline(time.Now().Add(patienceOfTests))
+	c.SetDeadline(time.Now().Add(proctest.Patience(t)))
 	return &client{t, c, bufio.NewReader(c)}
 }
 
@@ -112,7 +113,7 @@ func TestPlainUpgrader(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	within(t, "ready", s.Ready())
+	proctest.Await(t, "ready", s.Ready())
 	res, err := http.Get("http://" + s.Addr("web").String())
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -208,15 +209,13 @@ func TestStatus(t *testing.T) {
 	var g control.Generation
 	r.gen.status(&g)
 	// A client has its answer a little before the server calls the connection idle.
-	for begin := time.Now(); g.Workers[0].Conns.Idle == 0 && time.Since(begin) < patienceOfTests; {
-		r.gen.status(&g)
-	}
+	proctest.Poll(t, "an idle connection", func() bool { r.gen.status(&g); return g.Workers[0].Conns.Idle > 0 })
 	n := g.Workers[0].Conns
 	if n.Open != 3 || n.Idle != 1 || n.Active != 2 || n.Requests != 3 || len(g.Holdouts) != 0 {
 		t.Errorf("%+v, holdouts %v", n, g.Holdouts)
 	}
 	r.gen.end(upgrader.Replaced, time.Minute)
-	within(t, "drain", r.epoch.Load().Done())
+	proctest.Await(t, "drain", r.epoch.Load().Done())
 	g = control.Generation{Workers: make([]control.Worker, 1)}
 	r.gen.status(&g)
 	for _, hold := range g.Holdouts {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -42,7 +43,7 @@ func secure(t *testing.T, h http.HandlerFunc) *Service {
 func h2Client(t *testing.T) *http.Client {
 	tr := &http.Transport{TLSClientConfig: insecure(), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: patienceOfTests}
+	return &http.Client{Transport: tr, Timeout: proctest.Patience(t)}
 }
 
 // fetch returns the body, and whether the connection had been used before.
@@ -143,11 +144,7 @@ func TestHTTP2Drain(t *testing.T) {
 	}
 
 	r.gen.end(upgrader.Replaced, time.Minute)
-	for begin := time.Now(); table.len() != 1; time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > patienceOfTests {
-			t.Fatal("the idle HTTP/2 connection waits for others")
-		}
-	}
+	proctest.Poll(t, "the end of the idle HTTP/2 connection, which needn't wait for others", func() bool { return table.len() == 1 })
 	close(h.release)
 	if a := <-stream; a.body != "HTTP/2.0 hello" {
 		t.Error(a)
@@ -191,7 +188,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()
-	hc := &http.Client{Transport: tr, Timeout: patienceOfTests}
+	hc := &http.Client{Transport: tr, Timeout: proctest.Patience(t)}
 	base := "http://" + r.Addr("web").String()
 	wantFetch(t, hc, base, "HTTP/2.0")
 	done := make(chan string, 1)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 func TestTrailersAndEarlyHints(t *testing.T) {
@@ -199,7 +201,7 @@ func TestHijackedIsCutAtTimeout(t *testing.T) {
 	c.r.ReadByte()
 	r.replace(t)
 	r.gen.expire()
-	within(t, "cut", ended)
+	proctest.Await(t, "cut", ended)
 	r.wait(t)
 }
 
@@ -261,7 +263,7 @@ func TestUsersServer(t *testing.T) {
 	}
 	r.gen.Stop()
 	r.wait(t)
-	within(t, "RegisterOnShutdown", shut)
+	proctest.Await(t, "RegisterOnShutdown", shut)
 	for _, want := range []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateClosed} {
 		if got := <-states; got != want {
 			t.Errorf("state %v, want %v", got, want)

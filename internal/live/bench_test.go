@@ -4,20 +4,19 @@ package live
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // exchange is one request and its answer, without an allocation.
@@ -106,11 +105,12 @@ func handoverOnce(b *testing.B, n int, parked bool) time.Duration {
 	one, next := newSide(b, socks[0], say("1"), nil), newSide(b, socks[1], say("2"), nil)
 	next.gate.Shut()
 	defer clients(b, one.gate.Addr().String(), n)()
-	for end := time.Now().Add(time.Minute); one.Counts().Open < n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			b.Fatalf("%d of %d clients", one.Counts().Open, n)
+	proctest.Check(b, func() error {
+		if open := one.Counts().Open; open < n {
+			return fmt.Errorf("%d of %d clients", open, n)
 		}
-	}
+		return nil
+	})
 	from, to := one, next
 	if parked {
 		timedSwap(b, one, next, n)
@@ -152,21 +152,18 @@ func TestMain(m *testing.M) {
 
 // connect keeps n connections until stdin ends.
 func connect(n int, addr string) {
-	var all []net.Conn
 	for range n {
-		c, err := net.Dial("unix", addr)
-		for errors.Is(err, unix.EAGAIN) { // the backlog is full
-			time.Sleep(time.Millisecond)
-			c, err = net.Dial("unix", addr)
+		// The kernel's own connect(2), which waits while the backlog is full.
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: addr})
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		all = append(all, c)
 	}
 	io.Copy(io.Discard, os.Stdin)
-	runtime.KeepAlive(all) // else the garbage collector closes them
 }
 
 func timedSwap(b *testing.B, from, to *side, n int) time.Duration {

@@ -18,6 +18,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 )
 
@@ -142,6 +143,14 @@ func load(t *testing.T, s *side, groups []strict.Group, rounds func(context.Cont
 	return run.Wait()
 }
 
+// someRequests returns when clients have got between two upgrades.
+func someRequests(t *testing.T, s *side) {
+	t.Helper()
+	before := s.Counts().Requests
+	proctest.Pace(30 * time.Millisecond)
+	proctest.Poll(t, "requests", func() bool { return s.Counts().Requests >= before+20 })
+}
+
 func TestNobodyNotices(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
@@ -149,8 +158,8 @@ func TestNobodyNotices(t *testing.T) {
 			moved := 0
 			r := load(t, sides[0], everyKind(60), func(context.Context) {
 				for i := range rounds(20) {
-					time.Sleep(30 * time.Millisecond) // clients get between two upgrades
-					moved += swap(patience(t), t, sides[i%2], sides[(i+1)%2])
+					someRequests(t, sides[i%2])
+					moved += swap(proctest.Context(t), t, sides[i%2], sides[(i+1)%2])
 				}
 			})
 			if r.Total.Failed() != 0 || closedByServer(r) != 0 {
@@ -168,10 +177,10 @@ func TestNobodyNotices(t *testing.T) {
 func TestNobodyNoticesControl(t *testing.T) {
 	sides := pair(t, "tcp", func(c *Config, _ *http.Server) { c.Move = false })
 	r := load(t, sides[0], everyKind(60), func(ctx context.Context) {
-		time.Sleep(50 * time.Millisecond)
+		someRequests(t, sides[0])
 		sides[0].gate.Shut()
 		sides[1].gate.Open()
-		if err := sides[0].Drain(patience(t), DrainOptions{IdleGrace: 50 * time.Millisecond}); err != nil {
+		if err := sides[0].Drain(proctest.Context(t), DrainOptions{IdleGrace: 50 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 	})

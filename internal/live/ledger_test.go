@@ -8,7 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // books is a Ledger that checks what it is told.
@@ -105,14 +106,14 @@ func TestLedger(t *testing.T) {
 	sides := pair(t, "tcp", func(c *Config, _ *http.Server) { c.Ledger = b })
 	r := load(t, sides[0], everyKind(20), func(context.Context) {
 		for i := range 10 {
-			time.Sleep(30 * time.Millisecond)
-			swap(patience(t), t, sides[i%2], sides[(i+1)%2])
+			someRequests(t, sides[i%2])
+			swap(proctest.Context(t), t, sides[i%2], sides[(i+1)%2])
 		}
 	})
 	if r.Total.Failed() != 0 || closedByServer(r) != 0 {
 		t.Fatalf("failed %v, ends %v", r.Total.Faults, r.Total.Ends)
 	}
-	await(t, "all accounts closed", func() bool {
+	proctest.Poll(t, "all accounts closed", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.open == 0

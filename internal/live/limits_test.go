@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // Time limits run on when a connection moves: whatever was used up before is
@@ -39,18 +41,17 @@ func TestTimeLimits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var took time.Duration
-			for range 5 { // a machine under load may be too slow, but not each time
+			proctest.Check(t, func() error { // a machine under load may be too slow, but not each time
 				one, next := two(t, "tcp", numbered, c.change)
 				if !c.parks {
 					next.lot.stop()
 				}
-				took = closedAfter(t, one, next, c.first, c.before, limit/2)
+				took := closedAfter(t, one, next, c.first, c.before, limit/2)
 				if took > limit*9/10 && took < limit*7/5 { // had it begun anew: 3/2
-					return
+					return nil
 				}
-			}
-			t.Fatalf("closed after %v, the limit is %v", took, limit)
+				return fmt.Errorf("closed after %v, the limit is %v", took, limit)
+			})
 		})
 	}
 }
@@ -63,8 +64,8 @@ func closedAfter(t *testing.T, one, next *side, first bool, before string, move 
 	}
 	start := time.Now()
 	io.WriteString(conn, before)
-	time.Sleep(time.Until(start.Add(move)))
-	swap(patience(t), t, one, next)
+	proctest.Quiet(time.Until(start.Add(move)))
+	swap(proctest.Context(t), t, one, next)
 	if _, err := io.Copy(io.Discard, conn); err != nil { // half a line is answered with 400
 		t.Fatal(err)
 	}
@@ -89,8 +90,8 @@ func TestHeadLimitStartsWithTheFirstByte(t *testing.T) {
 			get(t, c, "/")
 			slow := dial(t, one)
 			get(t, slow, "/")
-			swap(patience(t), t, one, next)
-			time.Sleep(1500 * time.Millisecond)
+			swap(proctest.Context(t), t, one, next)
+			proctest.Quiet(1500 * time.Millisecond)
 			if got := body(get(t, c, "/b")); got != "2/b" {
 				t.Fatal(got)
 			}
@@ -123,7 +124,7 @@ func TestSocketOptionsMove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	swap(patience(t), t, one, next)
+	swap(proctest.Context(t), t, one, next)
 	get(t, c, "/b")
 	for _, o := range set {
 		if n, err := unix.GetsockoptInt(onlyFD(t, next), o[0], o[1]); n != o[2] || err != nil {
@@ -174,8 +175,8 @@ func TestMultipathStays(t *testing.T) {
 	get(t, c, "/")
 	get(t, plain, "/")
 	swapped := make(chan int, 1)
-	go func() { n, _ := tryse(patience(t), t, one, next); swapped <- n }()
-	await(t, "draining", func() bool { return one.drain.Load() != nil })
+	go func() { n, _ := tryse(proctest.Context(t), t, one, next); swapped <- n }()
+	proctest.Poll(t, "draining", func() bool { return one.drain.Load() != nil })
 	if got := get(t, c, "/b"); body(got) != "1/b" || !got.Close {
 		t.Fatal(got)
 	}
@@ -207,7 +208,7 @@ func TestTLSDrains(t *testing.T) {
 	idle, slow := tls.Client(dial(t, s), config), tls.Client(dial(t, s), config)
 	get(t, idle, "/a")
 	io.WriteString(slow, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-	await(t, "active", func() bool {
+	proctest.Poll(t, "active", func() bool {
 		for _, h := range s.Holdouts() {
 			if h.State == "tls" {
 				return true
@@ -215,10 +216,10 @@ func TestTLSDrains(t *testing.T) {
 		}
 		return false
 	})
-	await(t, "slow", func() bool { return s.Counts().Open == 2 && allRead(s) })
+	proctest.Poll(t, "slow", func() bool { return s.Counts().Open == 2 && allRead(s) })
 	s.gate.Shut()
 	drained := make(chan error, 1)
-	go func() { drained <- s.Drain(patience(t), DrainOptions{IdleGrace: 100 * time.Millisecond}) }()
+	go func() { drained <- s.Drain(proctest.Context(t), DrainOptions{IdleGrace: 100 * time.Millisecond}) }()
 	if n, err := idle.Read(make([]byte, 1)); n != 0 || err != io.EOF { // close_notify, not a torn end
 		t.Fatal(n, err)
 	}

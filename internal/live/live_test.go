@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 var quiet = func() *logrus.Logger {
@@ -24,14 +25,6 @@ var quiet = func() *logrus.Logger {
 	l.SetOutput(io.Discard)
 	return l
 }()
-
-// patience only bounds a failure.
-func patience(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func netFileListener(f *os.File) (gate.Socket, error) {
 	l, err := net.FileListener(f)
@@ -113,7 +106,7 @@ func dial(t *testing.T, s *side) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(proctest.Patience(t)))
 	return c
 }
 
@@ -157,7 +150,7 @@ func TestPlainDrain(t *testing.T) {
 				t.Fatal(got)
 			}
 			s.gate.Shut()
-			if err := s.Drain(patience(t), DrainOptions{Stopping: true}); err != nil {
+			if err := s.Drain(proctest.Context(t), DrainOptions{Stopping: true}); err != nil {
 				t.Fatal(err)
 			}
 			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {

@@ -15,17 +15,8 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
-
-// await polls for what has no event: a state inside net/http.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("still not: " + what)
-		}
-	}
-}
 
 func numbered(i int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,12 +66,12 @@ func TestMovesMidway(t *testing.T) {
 					}
 				}
 				io.WriteString(conn, c.before)
-				await(t, "read", func() bool { return one.Counts().Open == 1 && allRead(one) })
+				proctest.Poll(t, "read", func() bool { return one.Counts().Open == 1 && allRead(one) })
 				if strings.HasPrefix(c.want, "1") {
-					await(t, "active", func() bool { return one.Counts().Active == 1 })
+					proctest.Poll(t, "active", func() bool { return one.Counts().Active == 1 })
 				}
 				swapped := make(chan int, 1)
-				go func() { n, _ := tryse(patience(t), t, one, next); swapped <- n }()
+				go func() { n, _ := tryse(proctest.Context(t), t, one, next); swapped <- n }()
 				if strings.HasPrefix(c.want, "2") {
 					if n := <-swapped; n != 1 {
 						t.Fatalf("%d moved", n)
@@ -127,7 +118,7 @@ func TestSuccessorDies(t *testing.T) {
 			get(t, idle, "/a")
 			get(t, parked, "/a")
 			io.WriteString(half, "GET /b HT")
-			await(t, "read", func() bool { return one.Counts().Open == 3 && allRead(one) })
+			proctest.Poll(t, "read", func() bool { return one.Counts().Open == 3 && allRead(one) })
 
 			a, b := links(t)
 			dead := make(chan struct{})
@@ -143,7 +134,7 @@ func TestSuccessorDies(t *testing.T) {
 			one.gate.Shut()
 			drained := make(chan error, 1)
 			go func() {
-				drained <- one.Drain(patience(t), DrainOptions{Sender: s, IdleGrace: 200 * time.Millisecond})
+				drained <- one.Drain(proctest.Context(t), DrainOptions{Sender: s, IdleGrace: 200 * time.Millisecond})
 			}()
 			<-claimed
 			// As if the process had ended: its end of the link is closed
@@ -154,7 +145,7 @@ func TestSuccessorDies(t *testing.T) {
 			close(dead)
 			<-s.Failed()
 			if !resume {
-				await(t, "idle ones closed", func() bool { return one.Counts().Closed["idle"] == 2 })
+				proctest.Poll(t, "idle ones closed", func() bool { return one.Counts().Closed["idle"] == 2 })
 				half.Close()
 				if err := <-drained; err != nil {
 					t.Fatal(err)
@@ -203,10 +194,10 @@ func TestSuccessorRefuses(t *testing.T) {
 	next.move = false // its Claim refuses
 	c, silent := dial(t, one), dial(t, one)
 	get(t, c, "/a")
-	await(t, "accepted", func() bool { return one.Counts().Open == 2 })
+	proctest.Poll(t, "accepted", func() bool { return one.Counts().Open == 2 })
 	swapped := make(chan error, 1)
-	go func() { _, err := tryse(patience(t), t, one, next); swapped <- err }()
-	await(t, "refused", func() bool {
+	go func() { _, err := tryse(proctest.Context(t), t, one, next); swapped <- err }()
+	proctest.Poll(t, "refused", func() bool {
 		one.mu.Lock()
 		defer one.mu.Unlock()
 		return one.pending == 0 && one.drain.Load() != nil && len(one.conns) == 2
@@ -228,16 +219,16 @@ func TestPlainDrainLosesNothing(t *testing.T) {
 	get(t, c, "/a")
 	half := dial(t, one)
 	io.WriteString(half, "GET /b HT")
-	await(t, "read", func() bool { return one.Counts().Open == 2 && allRead(one) })
+	proctest.Poll(t, "read", func() bool { return one.Counts().Open == 2 && allRead(one) })
 	one.gate.Shut()
 	io.WriteString(c, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n")
 	drained := make(chan error, 1)
-	go func() { drained <- one.Drain(patience(t), DrainOptions{Stopping: true}) }()
+	go func() { drained <- one.Drain(proctest.Context(t), DrainOptions{Stopping: true}) }()
 	// Either it was answered before the drain began, or with its end announced.
 	if got := response(t, bufio.NewReader(c)); body(got) != "1/b" {
 		t.Fatal(got)
 	}
-	await(t, "draining", func() bool { return one.drain.Load() != nil })
+	proctest.Poll(t, "draining", func() bool { return one.drain.Load() != nil })
 	io.WriteString(half, "TP/1.1\r\nHost: x\r\n\r\n")
 	if got := response(t, bufio.NewReader(half)); body(got) != "1/b" || !got.Close {
 		t.Fatal(got)
@@ -253,7 +244,7 @@ func TestIdleGrace(t *testing.T) {
 	get(t, c, "/a")
 	one.gate.Shut()
 	start := time.Now()
-	if err := one.Drain(patience(t), DrainOptions{IdleGrace: 300 * time.Millisecond}); err != nil {
+	if err := one.Drain(proctest.Context(t), DrainOptions{IdleGrace: 300 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(start); d < 290*time.Millisecond {

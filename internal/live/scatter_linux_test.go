@@ -61,10 +61,13 @@ func TestScatter(t *testing.T) {
 		t.Errorf("deadline: %v", err)
 	}
 	s.SetReadDeadline(time.Time{})
-	go func() {
-		time.Sleep(10 * time.Millisecond)
-		io.WriteString(peer, "late")
-	}()
+	r.try = func(fd uintptr) bool {
+		come := r.once(fd)
+		if !come { // only now, so that it has to wait
+			io.WriteString(peer, "late")
+		}
+		return come
+	}
 	if got, err := read(9); got != "late" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
