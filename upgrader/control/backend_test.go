@@ -16,6 +16,7 @@ const patience = 30 * time.Second
 type fakeBackend struct {
 	status   Status
 	outcomes Outcomes
+	unknown  chan string // an ID that was asked for in vain; nil: nobody wants to know
 	upgrade  func(context.Context, UpgradeRequest) Outcome
 	stop     func(context.Context, StopRequest) error
 	notLive  bool
@@ -32,7 +33,14 @@ func (b *fakeBackend) Upgrade(ctx context.Context, r UpgradeRequest) Outcome {
 }
 
 func (b *fakeBackend) Outcome(ctx context.Context, id string) (Outcome, bool) {
-	return b.outcomes.Wait(ctx, id)
+	o, known := b.outcomes.Wait(ctx, id)
+	if !known && b.unknown != nil {
+		select {
+		case b.unknown <- id:
+		default: // it has been told
+		}
+	}
+	return o, known
 }
 
 func (b *fakeBackend) Stop(ctx context.Context, r StopRequest) error {

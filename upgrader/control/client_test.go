@@ -98,7 +98,7 @@ func TestAFailureIsAnOutcome(t *testing.T) {
 }
 
 func TestAMovedUpgradeIsWaitedFor(t *testing.T) {
-	b := &fakeBackend{}
+	b := &fakeBackend{unknown: make(chan string, 1)}
 	moved := make(chan string, 1)
 	b.upgrade = func(_ context.Context, r UpgradeRequest) Outcome {
 		moved <- r.ID
@@ -107,7 +107,7 @@ func TestAMovedUpgradeIsWaitedFor(t *testing.T) {
 	c := serve(t, &Server{Backend: b})
 	go func() {
 		id := <-moved
-		time.Sleep(50 * time.Millisecond) // it takes the next generation a while to hear of it
+		<-b.unknown // the next generation has been asked before it has heard of it
 		b.outcomes.Begin(id)
 		b.outcomes.Finish(Outcome{ID: id, Result: Ready, Generation: 4})
 	}()

@@ -8,12 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -47,30 +46,27 @@ func BenchmarkNextAnswer(b *testing.B) {
 		}
 	})
 	b.Run("kept", func(b *testing.B) {
-		addr := keepForBench(b)
+		k := keepForBench(b)
 		for b.Loop() {
 			b.StopTimer()
-			time.Sleep(quickDeath + 100*time.Millisecond) // a quicker death would be backed off from
-			body, err := ask(addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.Fields(body)[0])
-			if err != nil {
-				b.Fatal(err)
-			}
+			pid := k.renew(b)
 			b.StartTimer()
 			syscall.Kill(pid, syscall.SIGKILL)
 			for answered := false; !answered; {
-				_, err := ask(addr)
+				_, err := ask(k.addr)
 				answered = err == nil
 			}
 		}
 	})
 }
 
-// keepForBench keeps this binary's server, and returns its address.
-func keepForBench(b *testing.B) string {
+// benched is a keeper with this binary's server.
+type benched struct {
+	client *control.Client
+	addr   string
+}
+
+func keepForBench(b *testing.B) *benched {
 	path := filepath.Join(b.TempDir(), "control")
 	conf, err := json.Marshal(Config{Control: path, Services: []Service{
 		{Command: role(b, "serve"), Listen: []string{"127.0.0.1:0"}, MaxDeaths: -1}}})
@@ -81,23 +77,31 @@ func keepForBench(b *testing.B) string {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
+	waited := proctest.Waited(cmd)
 	b.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
+		<-waited
 	})
-	for {
-		c, err := control.Dial(path)
-		if err != nil {
-			time.Sleep(time.Millisecond)
-			continue
-		}
-		st, err := c.Status(b.Context())
-		if err != nil {
-			b.Fatal(err)
-		}
-		if st.Services[0].State == control.Serving {
-			return strings.TrimPrefix(st.Services[0].Listen[0], "tcp:")
-		}
-		time.Sleep(time.Millisecond)
+	k := &benched{client: proctest.DialWhenThere(path, waited)}
+	if k.client == nil {
+		b.Fatal("the keeper has ended")
 	}
+	proctest.Event(b, k.client, control.EventReady, 0)
+	k.addr = strings.TrimPrefix(proctest.Status(b, k.client).Listen[0], "tcp:")
+	return k
+}
+
+// renew returns a worker that is alone and whose death, however soon it comes, isn't
+// waited for with: the count of those in a row begins anew with what an operator
+// asks for.
+func (k *benched) renew(b *testing.B) (pid int) {
+	if o := proctest.Upgrade(b, k.client, control.UpgradeRequest{Restart: true}); o.Result != control.Ready {
+		b.Fatalf("%+v", o)
+	}
+	proctest.Poll(b, "the end of the one before", func() bool {
+		all := proctest.Status(b, k.client).Generations
+		pid = all[0].Workers[0].PID
+		return len(all) == 1
+	})
+	return pid
 }

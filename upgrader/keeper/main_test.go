@@ -20,6 +20,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -173,7 +174,7 @@ func chatter(args []string) {
 		if _, err := os.Stat(args[1]); err == nil {
 			break
 		}
-		time.Sleep(time.Millisecond)
+		proctest.Pace(time.Millisecond)
 	}
 	fmt.Fprintln(os.Stderr, "the last line")
 	os.WriteFile(args[0]+".tmp", []byte("end"), 0o644)

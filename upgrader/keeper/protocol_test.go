@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -161,88 +162,44 @@ func TestStoredDescriptors(t *testing.T) {
 	}
 }
 
-// manager plays the service manager above a keeper.
-type manager struct {
-	t  *testing.T
-	r  *sd.Receiver
-	in chan *sd.Received
-}
-
-func newManager(t *testing.T) *manager {
-	r, err := sd.NewReceiver("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &manager{t, r, make(chan *sd.Received, 256)}
-	go func() {
-		for {
-			got, err := r.Recv()
-			if err != nil {
-				return
-			}
-			m.in <- got
-		}
-	}()
-	t.Cleanup(func() { r.Close() })
-	return m
-}
-
-// until returns the messages up to the first with that key.
-func (m *manager) until(key string) []*sd.Received {
-	m.t.Helper()
-	var all []*sd.Received
-	for {
-		select {
-		case got := <-m.in:
-			all = append(all, got)
-			if _, ok := got.Get(key); ok {
-				return all
-			}
-		case <-time.After(proctest.Patience(m.t)):
-			m.t.Fatalf("no %s=; but %v", key, all)
-		}
-	}
-}
-
 // TestTheManagerAbove is told what it needs to know, and its store brings the
 // sockets back after the keeper's kill, under load: never refused.
 func TestTheManagerAbove(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	b := keep(t, local(t), func(b *bed) { b.tag += ""; b.conf.Services[0].Listen = []string{"web=127.0.0.1:0"} })
-	b.end()
-	b = &bed{t: t, dir: b.dir, tag: b.tag, conf: b.conf}
-	t.Cleanup(b.end)
-	b.start("NOTIFY_SOCKET=" + m.r.Address())
-	b.serving()
-	var stored int
-	for _, got := range m.until("READY") {
-		if got.Has("FDSTORE") {
-			if name, _ := got.Get("FDNAME"); name != "web" {
-				t.Errorf("stored as %q", name)
-			}
-			stored = got.TakeFiles()[0]
+	stored := make(chan int, 1)
+	m := proctest.NewManager(t, func(got *sd.Received) {
+		if name, _ := got.Get("FDNAME"); got.Has("FDSTORE") && name == "web" {
+			stored <- got.TakeFiles()[0]
 		}
-		if got.PID != b.cmd.Process.Pid {
-			t.Errorf("%d speaks, not the keeper", got.PID)
-		}
+	})
+	hears := func(key string) proctest.Said {
+		t.Helper()
+		return m.Await(t, key+"=", func(s proctest.Said) bool { return s.Has(key) })
 	}
-	if stored == 0 {
-		t.Fatal("the socket wasn't stored")
+	b := keep(t, local(t), func(b *bed) {
+		b.conf.Services[0].Listen = []string{"web=127.0.0.1:0"}
+		b.before = func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, m.Environment()) }
+	})
+	b.serving()
+	held := os.NewFile(uintptr(proctest.Await(t, "the socket to be stored", stored)), "stored")
+	defer held.Close()
+	hears("READY")
+	for _, s := range m.Said() {
+		if s.PID != b.cmd.Process.Pid {
+			t.Errorf("%d speaks, not the keeper", s.PID)
+		}
 	}
 	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready {
 		t.Fatalf("%+v", o)
 	}
-	m.until("RELOADING")
-	m.until("READY")
+	hears("RELOADING")
+	hears("READY")
 	if o := b.upgrade(control.UpgradeRequest{Args: []string{"exit", "1"}}); o.Result != control.Failed {
 		t.Fatalf("%+v", o)
 	}
-	m.until("RELOADING")
-	if all := m.until("READY"); len(all) > 0 {
-		if s, _ := all[len(all)-1].Get("STATUS"); !strings.Contains(s, "failed") {
-			t.Errorf("status after a failure: %q", s)
-		}
+	hears("RELOADING")
+	if s, _ := hears("READY").Get("STATUS"); !strings.Contains(s, "failed") {
+		t.Errorf("status after a failure: %q", s)
 	}
 
 	l := startLoad(b.addr, 2)
@@ -250,7 +207,7 @@ func TestTheManagerAbove(t *testing.T) {
 	for range soak(2, 20) {
 		b.cmd.Process.Kill()
 		<-b.waited
-		b.startPassing(stored, "web", "NOTIFY_SOCKET="+m.r.Address())
+		b.startPassing(held, "web")
 		was = awaitAnswer(t, b.addr, was)
 	}
 	l.end()
@@ -259,28 +216,16 @@ func TestTheManagerAbove(t *testing.T) {
 	}
 	t.Log(l)
 	b.cmd.Process.Signal(syscall.SIGTERM)
-	m.until("STOPPING")
+	hears("STOPPING")
 	<-b.waited
 }
 
 // startPassing starts the keeper as a service manager does that holds a socket.
-func (b *bed) startPassing(fd int, name string, env ...string) {
+func (b *bed) startPassing(held *os.File, name string) {
 	b.t.Helper()
-	f := os.NewFile(uintptr(must(b.t)(syscall.Dup(fd))), "passed")
-	defer f.Close()
-	b.passed = []*os.File{f}
-	// The test can't set LISTEN_PID: sh does, and becomes the keeper.
-	b.start(append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+name)...)
+	b.passed = []*os.File{held}
+	b.start("LISTEN_FDS=1", "LISTEN_FDNAMES="+name)
 	b.passed = nil
-}
-
-func must(t *testing.T) func(int, error) int {
-	return func(n int, err error) int {
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
 }
 
 func TestPIDFiles(t *testing.T) {
@@ -319,71 +264,6 @@ func TestPIDFiles(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s is left", name)
 		}
-	}
-}
-
-// TestSocketsThatCantBeHad: refused with what to do, and nothing is started.
-func TestSocketsThatCantBeHad(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	live, err := net.Listen("unix", filepath.Join(dir, "live"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer live.Close()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	os.WriteFile(filepath.Join(dir, "file"), nil, 0o644)
-	for _, x := range []struct{ listen, says string }{
-		{"unix:" + dir, "no socket"},
-		{"unix:" + filepath.Join(dir, "file"), "no socket"},
-		{"unix:" + filepath.Join(dir, "live"), "somebody listens"},
-		{taken.Addr().String(), "address already in use"},
-		{"nonsense", "no port"},
-		{"unix:/x?colour=red", "unknown setting"},
-		{"192.0.2.1:80", "no interface"},
-	} {
-		b := keep(t, Service{Command: []string{"/bin/sleep", "1000"}, Listen: []string{x.listen}})
-		<-b.waited
-		if b.cmd.ProcessState.ExitCode() != 125 || !strings.Contains(b.log(), x.says) {
-			t.Errorf("%s: %v: %s", x.listen, b.cmd.ProcessState, b.log())
-		}
-	}
-	if c, err := net.Dial("unix", filepath.Join(dir, "live")); err != nil {
-		t.Errorf("the live server's socket is gone: %v", err)
-	} else {
-		c.Close()
-	}
-}
-
-func TestUnixSockets(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sock")
-	if err := syscall.Mknod(path, syscall.S_IFSOCK|0o600, 0); err != nil { // what a dead server leaves
-		t.Fatal(err)
-	}
-	s := local(t)
-	s.Listen = []string{"unix:" + path + "?mode=0640"}
-	b := keep(t, s)
-	b.await(control.EventReady, 0)
-	fi, err := os.Lstat(path)
-	if err != nil || fi.Mode().Perm() != 0o640 {
-		t.Errorf("%v, %v", fi, err)
-	}
-	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready {
-		t.Fatalf("%+v", o)
-	}
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	b.end()
-	if _, err := os.Lstat(path); err == nil {
-		t.Error("the path is left")
 	}
 }
 

@@ -3,24 +3,18 @@
 package keeper
 
 import (
-	"bufio"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
-	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -298,74 +292,6 @@ s.keepAliveTimeout = 600e3
 s.listen({fd: 3})
 process.on('SIGTERM', () => { s.close(); s.closeIdleConnections() })
 `
-
-// TestProgramsInOtherLanguagesSideBySide: under load one service is added, one gets
-// another port, one goes, and the process and the connections of the fourth are the
-// same as before.
-func TestProgramsInOtherLanguagesSideBySide(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	os.WriteFile(filepath.Join(dir, "app.py"), []byte(gunicornApp), 0o644)
-	os.WriteFile(filepath.Join(dir, "server.js"), []byte(keepingNode), 0o644)
-	program := func(name string, args ...string) Service {
-		path, err := exec.LookPath(name)
-		testenv.Need(t, name, err == nil)
-		return Service{Name: name, Command: append([]string{path}, args...), Directory: dir, Listen: []string{"127.0.0.1:0"}, MaxDeaths: -1}
-	}
-	node, gunicorn := program("node", "server.js"), program("gunicorn", "--workers", "1", "--log-level", "warning", "app:app")
-	node.Ready, gunicorn.Ready = "listen", "notify"
-	gone := webs(t, 1).named("gone")
-	b := keepAll(t, node, gunicorn, gone)
-	conn, err := net.Dial("tcp", b.on("node"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	before, moved := request(t, conn), b.on("gunicorn")
-	l := startLoad(b.on("node"), 2)
-	gunicorn.Listen = []string{"other=127.0.0.1:0"}
-	b.configure(node, gunicorn, webs(t, 2).named("added"))
-	o := b.upgrade(control.UpgradeRequest{})
-	if o.Result != control.Ready || fmt.Sprint(o.Changes.Added, o.Changes.Replaced, o.Changes.Removed, o.Changes.Unchanged) != "[added] [gunicorn] [gone] [node]" {
-		t.Fatalf("%+v, %+v", o, o.Changes)
-	}
-	for _, name := range []string{"gunicorn", "added"} {
-		if _, err := ask(b.on(name)); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	proctest.Poll(t, "the end of the old port", func() bool { return closed(moved) })
-	if after := request(t, conn); after != before {
-		t.Errorf("process %s answered on the connection, then %s", before, after)
-	}
-	l.end()
-	if l.refused.Load() > 0 || l.broken.Load() > 0 || len(l.seen) != 1 {
-		t.Error(l)
-	}
-	proctest.Install(t, filepath.Join(dir, "server.js"), []byte(keepingNode+"// better"), 0o644)
-	if o := b.upgrade(control.UpgradeRequest{}); fmt.Sprint(o.Changes.Replaced) != "[node]" {
-		t.Errorf("with another script: %+v, %+v", o, o.Changes)
-	}
-}
-
-// request makes one on a connection that stays.
-func request(t *testing.T, c net.Conn) string {
-	t.Helper()
-	c.SetDeadline(time.Now().Add(proctest.Patience(t)))
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
 
 // TestAnUpgradeToAnotherNumberOfWorkers: all at once or one by one, up or down, and
 // nobody notices.

@@ -84,7 +84,7 @@ func TestKillsAmongWorkers(t *testing.T) {
 		if pids := serves(s); len(pids) > 0 {
 			syscall.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
 		}
-		time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
+		proctest.Pace(time.Duration(rand.IntN(150)) * time.Millisecond)
 	}
 	b.settles("test", 4)
 	r := end()
