@@ -9,9 +9,10 @@ import (
 	"os/exec"
 	"runtime"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // A user without privileges may have only so many descriptors on their way
@@ -29,11 +30,11 @@ func TestTooManyInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.put(10)
-		for tried := false; !tried; time.Sleep(time.Millisecond) {
+		proctest.Poll(t, "an attempt", func() bool {
 			r.sender.mu.Lock()
-			tried = r.sender.most < maxFiles
-			r.sender.mu.Unlock()
-		}
+			defer r.sender.mu.Unlock()
+			return r.sender.most < maxFiles
+		})
 		others.Close()
 		if moved, back := r.outcome(); moved != 10 || back != 0 {
 			t.Fatal(moved, back)

@@ -60,13 +60,17 @@ func (s *Sender) unanswered() int {
 // diagnose finds out whether the conversation ended because the receiver is
 // dead: a process closes its descriptors a little before it counts as ended.
 func (s *Sender) diagnose(err error) error {
-	t := time.NewTimer(time.Second)
+	t := time.NewTimer(s.endWait)
 	defer t.Stop()
 	select {
 	case <-s.dead:
-		return ErrDead
 	case <-s.over:
 	case <-t.C:
+	}
+	select {
+	case <-s.dead: // also if this process has slept through all of it
+		return ErrDead
+	default:
 	}
 	select {
 	case <-s.greeted:

@@ -7,268 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"os/exec"
-	"os/signal"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
-
-// The receiver of these tests is a process of its own: descriptor 3 is the link.
-
-func TestMain(m *testing.M) {
-	if mode := os.Getenv("HANDOVER_TEST_RECEIVER"); mode != "" {
-		receiverMain(mode)
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// target writes "adopted" to each connection that it gets, unless it was told to
-// fail in the window between two steps.
-type target struct{ mode string }
-
-func (g target) Claim(it *Item) error {
-	switch g.mode {
-	case "dies before its answer":
-		die()
-	case "stops before its answer":
-		stopOnce()
-	case "refuses every other":
-		if it.FD%2 == 0 {
-			return errors.New("no")
-		}
-	}
-	return nil
-}
-
-func (g target) Adopt(it *Item) {
-	if g.mode == "dies after its answer" {
-		die()
-	}
-	unix.Write(it.FD, fmt.Appendf(nil, "adopted %s", it.Prefix))
-	unix.Close(it.FD)
-}
-
-// stopOnce returns when the process has been stopped, and has gone on.
-var stopOnce = sync.OnceFunc(func() {
-	goesOn := make(chan os.Signal, 1)
-	signal.Notify(goesOn, syscall.SIGCONT)
-	syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-	<-goesOn
-})
-
-func die() {
-	syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {}
-}
-
-func receiverMain(mode string) {
-	l, err := link.New(3)
-	if err != nil {
-		panic(err)
-	}
-	c := ReceiverConfig{Targets: map[string]Target{"web": target{mode}}, Log: quiet}
-	switch mode {
-	case "says nothing":
-		l.Recv()
-		return
-	case "closes the link":
-		l.Close()
-		io.Copy(io.Discard, os.Stdin)
-		return
-	case "speaks a later version":
-		l.Send(hello{lowest: 2, highest: 3, servers: []string{"web"}}.append(nil))
-		l.Recv()
-		return
-	case "talks nonsense":
-		l.Send([]byte("nonsense"))
-		l.Recv()
-		return
-	case "dies before it reads":
-		l.Send(hello{lowest: 1, highest: 1, room: 1000, servers: []string{"web"}}.append(nil))
-		for !readable(l) {
-			time.Sleep(time.Millisecond)
-		}
-		die()
-	case "answers nonsense":
-		l.Send(hello{lowest: 1, highest: 1, room: 1000, servers: []string{"web"}}.append(nil))
-		m, _ := l.Recv()
-		l.Send(answer{seq: 5}.append(nil))
-		io.Copy(io.Discard, os.Stdin)
-		m.Close()
-		return
-	case "has few descriptors":
-		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64})
-	case "lies about its descriptors":
-		c.Room = func() int { return 1000 }
-		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 40})
-	case "gives up":
-		ctx, cancel := context.WithCancel(context.Background())
-		c.Targets = map[string]Target{"web": canceller{cancel}}
-		Receive(ctx, l, c)
-		io.Copy(io.Discard, os.Stdin)
-		return
-	}
-	_, err = Receive(context.Background(), l, c)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(9)
-	}
-}
-
-// canceller makes Receive give up when the first batch has been answered.
-type canceller struct{ cancel func() }
-
-func (canceller) Claim(*Item) error { return nil }
-func (c canceller) Adopt(it *Item)  { target{}.Adopt(it); c.cancel() }
-
-// receiving is the sender's view of such a process.
-type receiving struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	dead   chan struct{}
-	sender *Sender
-	ends   []net.Conn // the clients'
-	mu     sync.Mutex
-	errs   map[int]error // by index, of what was settled
-	all    chan struct{} // everything was settled
-	want   int
-}
-
-func start(t *testing.T, mode string) *receiving {
-	t.Helper()
-	l, theirs, err := link.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "HANDOVER_TEST_RECEIVER="+mode)
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stderr = os.Stderr
-	stdin, _ := cmd.StdinPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	theirs.Close()
-	r := &receiving{t: t, cmd: cmd, dead: make(chan struct{}), errs: make(map[int]error), all: make(chan struct{})}
-	go func() { cmd.Wait(); close(r.dead) }()
-	r.sender = NewSender(l, SenderConfig{Dead: r.dead, Log: quiet, HelloWait: 10 * time.Second})
-	t.Cleanup(func() {
-		stdin.Close()
-		cmd.Process.Kill()
-		<-r.dead
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		r.sender.Close(ctx)
-	})
-	return r
-}
-
-func (r *receiving) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
-	r.t.Cleanup(cancel)
-	return ctx
-}
-
-func linkPair(t *testing.T) (a, b *link.Conn) {
-	t.Helper()
-	a, theirs, err := link.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer theirs.Close()
-	fd, err := unix.FcntlInt(theirs.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err = link.New(fd); err != nil {
-		t.Fatal(err)
-	}
-	return a, b
-}
-
-// put gives n connections to the sender, and returns for how many there was room.
-func (r *receiving) put(n int) int {
-	r.t.Helper()
-	var items []*Item
-	for range n {
-		if !r.sender.Reserve() {
-			break
-		}
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		f := os.NewFile(uintptr(fds[1]), "client")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		c.SetDeadline(time.Now().Add(30 * time.Second))
-		r.t.Cleanup(func() { c.Close() })
-		r.ends = append(r.ends, c)
-		items = append(items, &Item{Server: "web", FD: fds[0], Prefix: fmt.Append(nil, len(items)), Since: time.Now()})
-	}
-	r.want = len(items)
-	for i, it := range items {
-		r.sender.Put(it, func(it *Item, err error) { r.settled(i, it, err) })
-	}
-	return len(items)
-}
-
-func (r *receiving) settled(i int, it *Item, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, twice := r.errs[i]; twice {
-		r.t.Errorf("item %d was settled twice", i)
-	}
-	r.errs[i] = err
-	if err != nil { // ours again
-		unix.Write(it.FD, fmt.Appendf(nil, "back %s", it.Prefix))
-	}
-	it.Close()
-	if len(r.errs) == r.want {
-		close(r.all)
-	}
-}
-
-// outcome waits until everything is settled, and checks that each connection has
-// exactly one owner, who has everything that belongs to it.
-func (r *receiving) outcome() (moved, back int) {
-	r.t.Helper()
-	select {
-	case <-r.all:
-	case <-r.ctx().Done():
-		r.t.Fatalf("%d of %d settled", len(r.errs), r.want)
-	}
-	for i, c := range r.ends {
-		b, err := io.ReadAll(c)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		want := fmt.Sprintf("adopted %d", i)
-		if r.errs[i] != nil {
-			want = fmt.Sprintf("back %d", i)
-			back++
-		} else {
-			moved++
-		}
-		if string(b) != want {
-			r.t.Fatalf("connection %d (%v) got %q, expected %q", i, r.errs[i], b, want)
-		}
-	}
-	return moved, back
-}
 
 func TestProcess(t *testing.T) {
 	r := start(t, "receives")
@@ -369,18 +115,16 @@ func TestReceiverStops(t *testing.T) {
 	}
 }
 
+// waitStopped waits until a child is stopped.
 func waitStopped(t *testing.T, pid int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return
-		}
-		if strings.Contains(string(b), ") T ") {
-			return
-		}
+	stopped := make(chan error, 1)
+	go func() {
+		stopped <- unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+	}()
+	if err := proctest.Await(t, "the receiver's stop", stopped); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("doesn't stop")
 }
 
 // A receiver that can't take connections is found out before anything is given

@@ -3,6 +3,7 @@
 package handover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,17 +26,23 @@ type SenderConfig struct {
 	Log logrus.FieldLogger
 	// HelloWait bounds the wait for the receiver's hello. 0: 5 s.
 	HelloWait time.Duration
+
+	endWait time.Duration // bounds the wait for the end of one that has hung up; 0: 1 s
 }
 
-const defaultHelloWait = 5 * time.Second
+const (
+	defaultHelloWait = 5 * time.Second
+	defaultEndWait   = time.Second
+)
 
 // Sender gives connections to a receiver. Its methods may be called from several
 // goroutines.
 type Sender struct {
-	l    *link.Conn
-	dead <-chan struct{}
-	log  logrus.FieldLogger
-	wait time.Duration
+	l       *link.Conn
+	dead    <-chan struct{}
+	log     logrus.FieldLogger
+	wait    time.Duration
+	endWait time.Duration
 
 	greeted chan struct{} // closed when the hello has come
 	failed  chan struct{}
@@ -64,15 +71,14 @@ type Sender struct {
 // sender takes over.
 func NewSender(l *link.Conn, c SenderConfig) *Sender {
 	s := &Sender{
-		l: l, dead: c.Dead, log: c.Log, wait: c.HelloWait,
+		l: l, dead: c.Dead, log: c.Log,
+		wait:    cmp.Or(c.HelloWait, defaultHelloWait),
+		endWait: cmp.Or(c.endWait, defaultEndWait),
 		greeted: make(chan struct{}),
 		failed:  make(chan struct{}),
 		over:    make(chan struct{}),
 		most:    maxFiles,
 		window:  window(),
-	}
-	if s.wait == 0 {
-		s.wait = defaultHelloWait
 	}
 	s.cond.L = &s.mu
 	s.ended.Go(s.listen)
