@@ -44,12 +44,13 @@ var actions = map[string]string{
 	"crash":   "kill -9 the process that serves, under load",
 	"panic":   "Let a goroutine panic that nobody recovers, under load",
 	"idle":    "Replace the program under many idle connections",
+	"beside":  "Start the program once more beside the one that serves, under load",
 	"steady":  "Do nothing: CPU time per request, memory, latency",
 }
 
 func actionCommands() []*cobra.Command {
 	var cmds []*cobra.Command
-	for _, action := range []string{"upgrade", "crash", "panic", "steady", "idle"} {
+	for _, action := range []string{"upgrade", "beside", "crash", "panic", "steady", "idle"} {
 		var o settings
 		cmd := &cobra.Command{
 			Use:   action + " [SYSTEM...]",

@@ -123,7 +123,7 @@ func (r *run) event(ctx context.Context) (Event, error) {
 	before := r.load.Snapshot()
 	trigger := time.Since(r.start)
 	r.load.Mark(r.Action)
-	if err := r.act(&e, served); err != nil {
+	if err := r.act(ctx, &e, served); err != nil {
 		e.Error = err.Error()
 	}
 	watched := r.Window + r.inst.Tail
@@ -137,10 +137,12 @@ func (r *run) event(ctx context.Context) (Event, error) {
 	return e, nil
 }
 
-func (r *run) act(e *Event, served int) error {
+func (r *run) act(ctx context.Context, e *Event, served int) error {
 	switch r.Action {
 	case "upgrade", "idle":
 		return r.inst.Upgrade()
+	case "beside":
+		return r.startAnother(ctx)
 	case "crash":
 		pids := r.inst.Processes()
 		if served <= 0 {
@@ -159,6 +161,20 @@ func (r *run) act(e *Event, served int) error {
 		return err
 	}
 	return fmt.Errorf("no action %q", r.Action)
+}
+
+// startAnother starts the system once more, at an address of its own, which
+// nobody loads: what any start does to those who are served meanwhile. It ends
+// with the run.
+func (r *run) startAnother(ctx context.Context) error {
+	addr, err := strict.FreeAddr()
+	if err != nil {
+		return err
+	}
+	if _, err := r.inst.Launch(r.inst.Bed, addr); err != nil {
+		return err
+	}
+	return await(ctx, addr)
 }
 
 // supervise starts the system again if nothing of it lives.

@@ -135,9 +135,10 @@ func (a All) upgrades(action string, blind bool) string {
 			millis(e, func(e *measure.Event) time.Duration { return e.LastOld }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
 			of(e, slowdown).String(),
+			of(a.events(name, "beside", blind), slowdown).String(),
 		})
 	}
-	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×"}, rows)
+	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×", "beside ×"}, rows)
 }
 
 // unfinished says how many upgrades had no effect.
@@ -327,7 +328,7 @@ func (a All) eventCount() string {
 		}
 	}
 	var parts []string
-	for _, action := range []string{"upgrade", "crash", "panic", "idle"} {
+	for _, action := range []string{"upgrade", "beside", "crash", "panic", "idle"} {
 		if n[action] > 0 {
 			parts = append(parts, fmt.Sprintf("%d × %s", n[action], action))
 		}
