@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 func TestMain(m *testing.M) {
@@ -82,14 +84,16 @@ func leftProcesses() string {
 // are the runtime's own, and those which the first test happens to open.
 func leftDescriptors(before int) string {
 	const own = 4 // epoll, its eventfd, urandom, ...
-	now := 0
-	for range 50 {
-		if now = descriptors(os.Getpid()); now <= before+own {
-			return ""
+	err := proctest.Settles(30*time.Second, func() error { // goroutines that are about to close some tell nobody
+		if now := descriptors(os.Getpid()); now > before+own {
+			return fmt.Errorf("%d descriptors are open, %d were before the tests", now, before)
 		}
-		time.Sleep(20 * time.Millisecond)
+		return nil
+	})
+	if err == nil {
+		return ""
 	}
-	text := fmt.Sprintf("%d descriptors are open, %d were before the tests:", now, before)
+	text := err.Error() + ":"
 	paths, _ := filepath.Glob("/proc/self/fd/*")
 	for _, p := range paths {
 		target, _ := os.Readlink(p)

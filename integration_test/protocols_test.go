@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
@@ -115,7 +116,7 @@ func newPoster(t *testing.T, url, proto string, p *http.Protocols) *poster {
 				} else {
 					c.request("POST", "/echo", bytes.Repeat(fmt.Appendf(nil, "%d-%d ", i, n), 1+n%500))
 				}
-				time.Sleep(2 * time.Millisecond)
+				proctest.Pace(2 * time.Millisecond)
 			}
 		})
 	}

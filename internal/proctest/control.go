@@ -73,3 +73,17 @@ func Event(t testing.TB, c *control.Client, kind string, seq uint64) control.Eve
 	t.Fatalf("no event %q", kind)
 	return control.Event{}
 }
+
+// LastSeq is the number of the newest event so far; 0: there was none.
+func LastSeq(t testing.TB, c *control.Client) (n uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience(t))
+	defer cancel()
+	for e, err := range c.Events(ctx, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = e.Seq
+	}
+	return n
+}

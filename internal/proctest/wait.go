@@ -64,16 +64,20 @@ func Poll(t testing.TB, what string, done func() bool) {
 // and tells what still was in the end.
 func Check(t testing.TB, wrong func() error) {
 	t.Helper()
-	for late := time.Now().Add(Patience(t)); ; time.Sleep(pace) {
+	if err := Settles(Patience(t), wrong); err != nil {
+		t.Fatalf("waited in vain: %v", err)
+	}
+}
+
+// Settles is Check where there is no test to fail: nil if within the limit nothing
+// was wrong any more.
+func Settles(limit time.Duration, wrong func() error) error {
+	for late := time.Now().Add(limit); ; time.Sleep(pace) {
 		// Asked after the clock, so that a process which was not run for long has
 		// had its chance.
 		over := time.Now().After(late)
-		err := wrong()
-		if err == nil {
-			return
-		}
-		if over {
-			t.Fatalf("waited in vain: %v", err)
+		if err := wrong(); err == nil || over {
+			return err
 		}
 	}
 }
