@@ -3,6 +3,7 @@ package keeper
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -206,6 +207,9 @@ func lookup(name, group string) (identity, error) {
 			}
 		}
 		if err != nil {
+			if errors.As(err, new(user.UnknownUserError)) || errors.As(err, new(user.UnknownUserIdError)) {
+				err = errors.New("there is none of that name") // what they say has the name, too
+			}
 			return id, hinted(fmt.Errorf("user %s: %w", name, err), "name one of /etc/passwd; a number without an entry there needs a group too")
 		}
 		if u != nil {

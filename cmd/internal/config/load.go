@@ -175,9 +175,7 @@ func (l *loader) services(s *keeper.Config, n *node, defaults []pair) {
 		}
 		origins = append(origins, l.service(p, defaults))
 	}
-	if len(l.errors) == 0 {
-		l.check(origins)
-	}
+	l.check(origins)
 	for _, o := range origins {
 		s.Services = append(s.Services, o.build(l))
 	}

@@ -210,7 +210,7 @@ var nasty = []struct{ name, text, place, message, hint string }{
 	{"limit", "services:\n  web:\n    command: x\n    limits: {nofile: 1, patience: 3}\n", "4:25", "patience", ""},
 	{"limit the wrong way round", "services:\n  web:\n    command: x\n    limits:\n      nofile: 20:10\n", "5:7", "the soft one not above the hard one", ""},
 	{"limits: a number", "services:\n  web:\n    command: x\n    limits: 1024\n", "4:13", "a single value means nothing", "NAME: VALUE"},
-	{"user", "services:\n  web:\n    command: x\n    user: nobody-of-that-name\n", "4:11", "nobody-of-that-name", "/etc/passwd"},
+	{"user", "services:\n  web:\n    command: x\n    user: nobody-of-that-name\n", "4:11", "user nobody-of-that-name: there is none of that name", "/etc/passwd"},
 	{"group", "services:\n  web:\n    command: x\n    group: nobody-of-that-name\n", "4:12", "nobody-of-that-name", ""},
 	{"user: a boolean", "services:\n  web:\n    command: x\n    user: true\n", "4:11", "true is no text", `"true"`},
 	{"crash page", "services:\n  web:\n    command: x\n    crash_page: /no/such/page\n", "4:17", "/no/such/page", ""},
@@ -334,15 +334,15 @@ func checkPlaces(t *testing.T, all Errors, text string) {
 
 // TestAllMistakesAreSaidAtOnce: in the file's order.
 func TestAllMistakesAreSaidAtOnce(t *testing.T) {
-	all := refused(t, "services:\n  a:\n    umsak: 1\n    workers: 0\n  b:\n    command: x\n    kill_timeout: 3\n")
+	all := refused(t, "services:\n  a:\n    umsak: 1\n    workers: 0\n  b:\n    command: x\n    kill_timeout: 3\n    listen: [80, nowhere]\n")
 	var got []string
 	for _, e := range all {
 		got = append(got, fmt.Sprintf("%d:%d", e.Line, e.Column))
 	}
-	if want := []string{"2:3", "3:5", "4:14", "7:19"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"2:3", "3:5", "4:14", "7:19", "8:18"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if want := "f.yaml:2:3: service a has no command: write what to run: command: PROGRAM ARG … (and 3 more)"; all.Error() != want {
+	if want := "f.yaml:2:3: service a has no command: write what to run: command: PROGRAM ARG … (and 4 more)"; all.Error() != want {
 		t.Errorf("%q", all.Error())
 	}
 	if want := "    4 |     workers: 0\n      |              ^"; all[2].Excerpt() != want {
