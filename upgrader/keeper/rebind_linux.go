@@ -38,10 +38,10 @@ func (k *keeper) bind(a address) (*socket, error) {
 			k.killOrphans(a, pids)
 		case !told:
 			told = true
-			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
-			for _, pid := range pids {
+			for _, pid := range pids { // first of all: what it has written goes with it
 				k.logs.orphan(pid)
 			}
+			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
 		}
 		select {
 		case sig := <-k.signals:
