@@ -14,11 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
-
-// soak tells whether there is time for many rounds.
-func soak() bool { return os.Getenv("TABLECLOTH_SOAK") != "" }
 
 // siege lets clients loose on a service while the worker dies again and again.
 type siege struct {
@@ -51,7 +49,7 @@ func (g siege) on(s *service) *tally {
 	s.t.Helper()
 	tl := newTally()
 	stop := make(chan struct{})
-	longest := time.Duration(rounds(300, 1000)) * time.Millisecond
+	longest := time.Duration(testenv.Count(300, 1000)) * time.Millisecond
 	var wg sync.WaitGroup
 	for i := range g.busy {
 		b := behavior{pipeline: i%4 == 0, rude: g.rude, unknown: g.unknown}
@@ -67,7 +65,9 @@ func (g siege) on(s *service) *tally {
 		wg.Go(func() { tl.client(s.ln.Addr().String(), behavior{simple: true, churn: true}, stop) })
 	}
 	for i := range g.rounds {
-		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond))
+		before := tl.asked()
+		proctest.Pace(20*time.Millisecond + rand.N(60*time.Millisecond))
+		proctest.Poll(s.t, "requests", func() bool { return tl.asked() > before+int64(g.busy+g.churn)/4 })
 		s.crash(g.modes[i%len(g.modes)])
 	}
 	close(stop)
@@ -77,15 +77,8 @@ func (g siege) on(s *service) *tally {
 
 func itoa(s syscall.Signal) string { return strconv.Itoa(int(s)) }
 
-func rounds(few, many int) int {
-	if soak() {
-		return many
-	}
-	return few
-}
-
 func TestEveryRequestIsAnsweredOrVisiblyCut(t *testing.T) {
-	g := siege{rounds: rounds(8, 100), busy: 48, idle: rounds(60, 300), modes: []string{"kill"}}
+	g := siege{rounds: testenv.Count(8, 100), busy: 48, idle: testenv.Count(60, 300), modes: []string{"kill"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 	if s.sum.Idle == 0 || s.sum.S500 == 0 {
@@ -96,7 +89,7 @@ func TestEveryRequestIsAnsweredOrVisiblyCut(t *testing.T) {
 // The windows between two stores are some nanoseconds wide. Here the worker
 // sleeps in them.
 func TestKilledBetweenTwoStores(t *testing.T) {
-	g := siege{rounds: rounds(8, 100), busy: 48, idle: 20, modes: []string{"kill"}, env: []string{"VAULT_TEST_STALL=1"}}
+	g := siege{rounds: testenv.Count(8, 100), busy: 48, idle: 20, modes: []string{"kill"}, env: []string{"VAULT_TEST_STALL=1"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 }
@@ -104,7 +97,7 @@ func TestKilledBetweenTwoStores(t *testing.T) {
 // Everything at once: peers that close their side early or go away, pipelined
 // requests that the worker can't tell apart, deaths between two stores.
 func TestRandomConversations(t *testing.T) {
-	g := siege{rounds: rounds(8, 100), busy: 64, idle: 20, modes: []string{"kill"}, rude: true, unknown: true,
+	g := siege{rounds: testenv.Count(8, 100), busy: 64, idle: 20, modes: []string{"kill"}, rude: true, unknown: true,
 		env: []string{"VAULT_TEST_STALL=1", "VAULT_TEST_UNKNOWN=1"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
@@ -113,7 +106,7 @@ func TestRandomConversations(t *testing.T) {
 // Connections come and go all the time, so at each death some wait in the
 // backlog, some are being accepted, some being closed.
 func TestChurn(t *testing.T) {
-	g := siege{rounds: rounds(8, 200), idle: 20, churn: rounds(50, 400), modes: []string{"kill"}}
+	g := siege{rounds: testenv.Count(8, 200), idle: 20, churn: testenv.Count(50, 400), modes: []string{"kill"}}
 	tl, s := g.run(t)
 	tl.verdict(t, s)
 }
@@ -144,13 +137,13 @@ func TestEveryCauseOfDeath(t *testing.T) {
 		causes["memory"] = "exit status 66" // the detector's own memory ends first
 	}
 	modes := slices.Sorted(maps.Keys(causes))
-	tl, s := siege{rounds: rounds(1, 10) * len(modes), busy: 16, idle: 16, modes: modes}.run(t)
+	tl, s := siege{rounds: testenv.Count(1, 10) * len(modes), busy: 16, idle: 16, modes: modes}.run(t)
 	tl.verdict(t, s)
 }
 
 func TestUnprivileged(t *testing.T) {
 	testenv.Need(t, "root, to become another user", os.Getuid() == 0)
-	g := siege{rounds: rounds(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, env: []string{"VAULT_TEST_NO_NEW_PRIVS=1"}, process: func(c *exec.Cmd) {
+	g := siege{rounds: testenv.Count(3, 20), busy: 16, idle: 16, modes: []string{"kill"}, env: []string{"VAULT_TEST_NO_NEW_PRIVS=1"}, process: func(c *exec.Cmd) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}}
 	tl, s := g.run(t)

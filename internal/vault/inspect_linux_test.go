@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 func pair(t testing.TB) (peer, ours *net.TCPConn) {
@@ -38,7 +40,7 @@ type ledger struct {
 // TestAccounting compares the kernel's counts with the ledger after every step
 // of a random conversation, whatever is in flight.
 func TestAccounting(t *testing.T) {
-	for range rounds(60, 2000) {
+	for range testenv.Count(60, 2000) {
 		peer, ours := pair(t)
 		l := ledger{t: t, peer: peer, ours: ours, fd: descriptor(ours)}
 		for range 40 {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -201,4 +202,26 @@ func (s *service) stop() {
 	}
 	s.ln.Close()
 	s.log.Close()
+}
+
+// keeperMain is a keeper which starts one worker, says its pids, and waits to
+// be killed.
+func keeperMain() {
+	l, err := listen()
+	check(err)
+	k, err := startWorker(l, os.Stderr, nil)
+	check(err)
+	fmt.Println(k.cmd.Process.Pid, k.vaultPID)
+	io.Copy(io.Discard, os.Stdin)
+	select {}
+}
+
+func listen() (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
