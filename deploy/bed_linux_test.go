@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -10,16 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-// patience bounds what takes milliseconds on an idle machine.
-const patience = time.Minute
 
 // site is a service on ports of its own, which somebody else starts.
 type site struct {
@@ -65,8 +62,9 @@ func (s *site) log(name string) *os.File {
 	return f
 }
 
-// begin starts what starts the service, and kills it at the end if need be.
-func (s *site) begin(cmd *exec.Cmd) {
+// begin starts what starts the service, and kills it at the end if need be. The
+// channel is closed when it has ended.
+func (s *site) begin(cmd *exec.Cmd) (ended <-chan struct{}) {
 	s.Helper()
 	out := s.log(filepath.Base(cmd.Path))
 	cmd.Stdout, cmd.Stderr = out, out
@@ -74,20 +72,21 @@ func (s *site) begin(cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
+	ended = proctest.Waited(cmd)
 	s.Cleanup(func() {
 		if s.client != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), proctest.Patience(s))
 			defer cancel()
 			s.client.Stop(ctx, control.StopRequest{Now: true})
 		}
 		cmd.Process.Kill()
-		cmd.Wait()
+		<-ended
 	})
-	s.wait("the service", func() bool {
-		var err error
-		s.client, err = control.Dial(s.socket)
-		return err == nil && s.worker().PID != 0
-	})
+	if s.client = proctest.DialWhenThere(s.socket, ended); s.client == nil {
+		s.Fatal("it has ended")
+	}
+	proctest.Poll(s, "the service", func() bool { return s.worker().PID != 0 })
+	return ended
 }
 
 // load begins with clients that forgive nothing.
@@ -95,7 +94,7 @@ func (s *site) load() {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	s.answers = strict.Load{Network: "tcp", Addr: s.web, Timeout: patience, Groups: []strict.Group{
+	s.answers = strict.Load{Network: "tcp", Addr: s.web, Timeout: proctest.Patience(s), Groups: []strict.Group{
 		{Kind: strict.Post, N: 5}, {Kind: strict.Slow, N: 5}, {Kind: strict.Idle, N: 5}, {Kind: strict.Connect, Rate: 20},
 	}}.Start(ctx)
 	s.Cleanup(func() { cancel(); s.answers.Wait() })
@@ -116,16 +115,12 @@ func (s *site) unharmed() {
 // sees waits for an answer of a generation.
 func (s *site) sees(generation int) {
 	s.Helper()
-	select {
-	case <-s.answers.Answered(generation):
-	case <-time.After(patience):
-		s.Fatalf("no answer of generation %d", generation)
-	}
+	proctest.Await(s, fmt.Sprintf("an answer of generation %d", generation), s.answers.Answered(generation))
 }
 
 // worker is the process that serves; its PID is 0 if none does.
 func (s *site) worker() (w control.Worker) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), proctest.Patience(s))
 	defer cancel()
 	st, err := s.client.Status(ctx)
 	if err != nil || len(st.Services) != 1 || st.Services[0].State != control.Serving {
@@ -144,7 +139,7 @@ func (s *site) worker() (w control.Worker) {
 func (s *site) killed(kill func(pid int), next int) {
 	s.Helper()
 	kill(s.worker().PID)
-	s.wait("the next generation", func() bool {
+	proctest.Poll(s, "the next generation", func() bool {
 		st, err := s.client.Status(s.Context())
 		return err == nil && st.Services[0].Generation == next && s.worker().PID != 0
 	})
@@ -158,7 +153,7 @@ func (s *site) killed(kill func(pid int), next int) {
 
 func (s *site) gone() {
 	s.Helper()
-	s.wait("the end of the service", func() bool {
+	proctest.Poll(s, "the end of the service", func() bool {
 		_, err := control.Dial(s.socket)
 		return err != nil
 	})
@@ -176,15 +171,6 @@ func (s *site) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	return cmd
-}
-
-func (s *site) wait(what string, reached func() bool) {
-	s.Helper()
-	for end := time.Now().Add(patience); !reached(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.Fatalf("%s takes more than %v", what, patience)
-		}
-	}
 }
 
 func kill9(pid int) { syscall.Kill(pid, syscall.SIGKILL) }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
@@ -36,7 +37,8 @@ exec setpriv --no-new-privs chroot --userspec="$USERSPEC" --groups= "$ROOT" "$@"
 type container struct {
 	*site
 	unshare *exec.Cmd
-	pid     int // of PID 1, seen from here
+	ended   <-chan struct{} // unshare, after PID 1
+	pid     int             // of PID 1, seen from here
 }
 
 func startContainer(t *testing.T) *container {
@@ -65,7 +67,7 @@ func startContainer(t *testing.T) *container {
 	out, err := exec.Command("unshare", "--mount", "--pid", "--fork", "true").CombinedOutput()
 	testenv.Need(t, fmt.Sprintf("namespaces (%s)", out), err == nil)
 	c := &container{site: s, unshare: cmd}
-	s.begin(cmd)
+	c.ended = s.begin(cmd)
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
@@ -153,38 +155,41 @@ func TestContainer(t *testing.T) {
 	if err := syscall.Kill(c.pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.gone()
-	err := c.unshare.Wait()
-	if took := time.Since(began); err != nil || took > keeper.DefaultStopTimeout {
-		t.Errorf("the stop has taken %v, %v", took, err)
+	proctest.Await(t, "the end of the container", c.ended)
+	if took := time.Since(began); !c.unshare.ProcessState.Success() || took > keeper.DefaultStopTimeout {
+		t.Errorf("the stop has taken %v, %v", took, c.unshare.ProcessState)
 	}
+	c.gone()
 }
 
 // A request that runs at the stop is answered, by a service as PID 1.
 func TestContainerStopAnswers(t *testing.T) {
 	t.Parallel()
 	c := startContainer(t)
+	body, rest := io.Pipe()
 	answer := make(chan string, 1)
-	began := make(chan struct{})
 	go func() {
-		close(began)
-		resp, err := http.Get("http://" + c.web + "/slow?ms=1500")
+		resp, err := http.Post("http://"+c.web+"/echo", "text/plain", body)
 		if err != nil {
 			answer <- err.Error()
 			return
 		}
 		defer resp.Body.Close()
-		_, err = io.Copy(io.Discard, resp.Body)
-		answer <- fmt.Sprint(resp.StatusCode, " ", err)
+		text, err := io.ReadAll(resp.Body)
+		answer <- fmt.Sprintf("%d %s %v", resp.StatusCode, text, err)
 	}()
-	<-began
-	c.wait("the request", func() bool { w := c.worker(); return w.Conns != nil && w.Conns.Active > 0 })
+	fmt.Fprint(rest, "asked before, ")
+	proctest.Poll(c, "the request", func() bool { w := c.worker(); return w.Conns != nil && w.Conns.Active > 0 })
 	if err := syscall.Kill(c.pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if a := <-answer; a != "200 <nil>" {
+	proctest.Poll(c, "the stop", func() bool { return c.worker().PID == 0 })
+	fmt.Fprint(rest, "answered after")
+	rest.Close()
+	if a := proctest.Await(t, "the answer", answer); a != "200 asked before, answered after <nil>" {
 		t.Error(a)
 	}
+	proctest.Await(t, "the end of the container", c.ended)
 	c.gone()
 }
 

@@ -9,13 +9,10 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-// patience bounds what takes milliseconds on an idle machine.
-const patience = time.Minute
 
 // mode is how a service is run.
 type mode string
@@ -30,7 +27,7 @@ type bed struct {
 	*testing.T
 	client *control.Client
 	addr   string
-	exited chan error // of the first process
+	ended  <-chan struct{} // the first process
 }
 
 // start runs an example on a port of its own.
@@ -42,67 +39,33 @@ func start(t *testing.T, m mode, program string, args ...string) *bed {
 	if m == kept {
 		argv = append([]string{filepath.Join(bin, "tablecloth"), "run", "--"}, argv...)
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), control.EnvPath+"="+socket)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	b := &bed{T: t, exited: make(chan error, 1)}
-	go func() { b.exited <- cmd.Wait() }()
+	tag := control.EnvPath + "=" + socket
+	cmd.Env = append(os.Environ(), tag)
+	var log proctest.Log
+	log.Start(t, cmd)
+	b := &bed{T: t, ended: proctest.Waited(cmd)}
 	t.Cleanup(func() {
-		b.end()
-		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Logf("log of %s, %s:\n%s", program, m, text)
+		if b.client != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), proctest.Patience(t))
+			defer cancel()
+			b.client.Stop(ctx, control.StopRequest{})
 		}
+		proctest.NoneLeft(t, tag)
+		log.Report(t)
 	})
-	b.wait("its start", func() bool {
-		b.client, err = control.Dial(socket)
-		return err == nil && b.serving() == 1
-	})
+	if b.client = proctest.DialWhenThere(socket, b.ended); b.client == nil {
+		t.Fatal("it has ended")
+	}
+	b.serves(1)
 	b.addr = b.listens()
 	return b
 }
 
-// end stops what is there, and kills what doesn't end.
-func (b *bed) end() {
-	if b.client == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	pid := 0
-	if st, err := b.client.Status(ctx); err == nil {
-		pid = serves(st).PID
-		b.client.Stop(ctx, control.StopRequest{})
-	}
-	for {
-		_, err := control.Dial(b.client.Path())
-		switch {
-		case err != nil:
-			return
-		case ctx.Err() != nil:
-			b.Errorf("it doesn't stop")
-			syscall.Kill(pid, syscall.SIGKILL)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func (b *bed) wait(what string, reached func() bool) {
+// serves waits until a generation serves.
+func (b *bed) serves(generation int) {
 	b.Helper()
-	for end := time.Now().Add(patience); !reached(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.Fatalf("%s takes more than %v", what, patience)
-		}
-	}
+	proctest.Poll(b, fmt.Sprintf("generation %d", generation), func() bool { return b.serving() == generation })
 }
 
 func (b *bed) status() control.Status {
@@ -114,8 +77,8 @@ func (b *bed) status() control.Status {
 	return st
 }
 
-// serves is the process that serves; its PID is 0 if none does.
-func serves(st control.Status) control.Process {
+// server is the process that serves; its PID is 0 if none does.
+func server(st control.Status) control.Process {
 	if len(st.Services) != 1 {
 		return control.Process{}
 	}
@@ -131,7 +94,7 @@ func serves(st control.Status) control.Process {
 func (b *bed) serving() int {
 	b.Helper()
 	st := b.status()
-	if serves(st).PID == 0 {
+	if server(st).PID == 0 {
 		return 0
 	}
 	return st.Services[0].Generation
@@ -150,7 +113,7 @@ func (b *bed) listens() string {
 
 func (b *bed) upgrade() {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.Context(), proctest.Patience(b))
 	defer cancel()
 	out, err := b.client.Upgrade(ctx, control.UpgradeRequest{})
 	if err != nil || out.Result != control.Ready || !out.Confirmed {
@@ -161,7 +124,7 @@ func (b *bed) upgrade() {
 // kill ends the process that serves as the kernel would when out of memory.
 func (b *bed) kill() {
 	b.Helper()
-	if err := syscall.Kill(serves(b.status()).PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(server(b.status()).PID, syscall.SIGKILL); err != nil {
 		b.Fatal(err)
 	}
 }

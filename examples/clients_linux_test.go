@@ -25,6 +25,9 @@ import (
 	"github.com/tablecloth-go/tablecloth/examples/grpc/clock"
 )
 
+// patience bounds what takes a client milliseconds on an idle machine.
+const patience = time.Minute
+
 type dial func(addr string) (net.Conn, error)
 
 func plain(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -82,7 +83,7 @@ func TestKills(t *testing.T) {
 			kills := testenv.Count(3, 30)
 			for n := range kills {
 				b.kill()
-				b.wait("the next generation", func() bool { return b.serving() == n+2 })
+				b.serves(n + 2)
 				b.goesOn(counts)
 				b.rest()
 			}
@@ -108,7 +109,7 @@ func TestKilledAloneItRefuses(t *testing.T) {
 	counts, stop := load(t, b.addr, perKind, connections(plain, http1))
 	b.goesOn(counts)
 	b.kill()
-	<-b.exited
+	proctest.Await(t, "its end", b.ended)
 	c, err := net.Dial("tcp", b.addr)
 	if err == nil {
 		c.Close()
@@ -136,7 +137,7 @@ func TestCrash(t *testing.T) {
 			if resp.StatusCode != http.StatusInternalServerError {
 				t.Errorf("%s", resp.Status)
 			}
-			b.wait("the next generation", func() bool { return b.serving() == 2 })
+			b.serves(2)
 			b.goesOn(counts)
 			stop()
 			for _, what := range []string{refused, apology, lost, wrong} {
@@ -152,7 +153,7 @@ func TestCrash(t *testing.T) {
 // rest keeps deaths from following each other so fast that the keeper gives up.
 func (b *bed) rest() {
 	if testenv.Count(0, 1) == 1 {
-		time.Sleep(13 * time.Second)
+		proctest.Pace(13 * time.Second)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // What clients count.
@@ -84,7 +86,7 @@ func load(t *testing.T, addr string, n int, clients ...client) (counts *tally, s
 func (b *bed) goesOn(t *tally) {
 	b.Helper()
 	before := t.get(answered)
-	b.wait("answers", func() bool { return t.get(answered) > before+50 })
+	proctest.Poll(b, "answers", func() bool { return t.get(answered) > before+50 })
 }
 
 // pause between two requests of a client.

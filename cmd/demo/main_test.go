@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // The test binary is the service, if told so.
@@ -91,7 +93,7 @@ func (d *running) expect(pattern string) string {
 
 func (d *running) log(pattern string) []string {
 	re := regexp.MustCompile(pattern)
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(proctest.Patience(d.t))
 	for {
 		select {
 		case l, ok := <-d.lines:
@@ -111,7 +113,7 @@ func (d *running) log(pattern string) []string {
 // ask makes one request on a connection of its own.
 func (d *running) ask(method, path, body string) (int, string) {
 	d.t.Helper()
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: proctest.Patience(d.t)}
 	req, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
@@ -177,7 +179,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestUpgradeTellsItsStory(t *testing.T) {
-	d := start(t, "--kill-timeout", "300ms")
+	d := start(t)
 	c, br := d.long()
 	old := d.pid()
 	if err := syscall.Kill(old, syscall.SIGHUP); err != nil {
@@ -195,6 +197,14 @@ func TestUpgradeTellsItsStory(t *testing.T) {
 	if s, err := br.ReadString('\n'); err != nil || s != "still there?\n" {
 		t.Errorf("the old connection says %q, %v", s, err)
 	}
+}
+
+func TestKillTimeout(t *testing.T) {
+	d := start(t, "--kill-timeout", "100ms")
+	_, br := d.long()
+	if err := syscall.Kill(d.pid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
 	d.expect(`kill timeout, exit now`)
 	if _, err := br.ReadByte(); err == nil {
 		t.Error("the old connection outlives its process")
@@ -209,7 +219,7 @@ func (d *running) long() (net.Conn, *bufio.Reader) {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(proctest.Patience(d.t)))
 	fmt.Fprint(c, "GET /long HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	br := bufio.NewReader(c)
 	resp, err := http.ReadResponse(br, nil)

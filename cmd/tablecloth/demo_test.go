@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/show"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // The test binary is the demo's service too, which no role reaches: a show gives
@@ -80,7 +81,7 @@ func TestDemoLeavesNoProcess(t *testing.T) {
 				t.Errorf("ended with %v", err)
 			}
 			fds := []unix.PollFd{{Fd: int32(service), Events: unix.POLLIN}}
-			if n, err := unix.Poll(fds, int(patience/time.Millisecond)); n != 1 {
+			if n, err := unix.Poll(fds, int(proctest.Patience(t)/time.Millisecond)); n != 1 {
 				t.Errorf("the service lives on: %v", err)
 			}
 			if left, _ := filepath.Glob(dir + "/*"); sig != syscall.SIGKILL && len(left) > 0 {

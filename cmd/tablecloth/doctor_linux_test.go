@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -43,7 +44,7 @@ func TestDoctorSeesTheBacklog(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	until(t, "full backlog", func() bool {
+	proctest.Poll(t, "a full backlog", func() bool {
 		all := newWard(status).examine(nil)
 		return len(all) == 1 && all[0].ID == "backlog" && strings.Contains(all[0].Problem, "4 of 4 connects that may wait at "+addr)
 	})

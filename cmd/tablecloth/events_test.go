@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -36,7 +37,7 @@ func TestEventsFollowUntilCtrlC(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stop := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	stop := time.AfterFunc(proctest.Patience(t), func() { cmd.Process.Kill() })
 	defer stop.Stop()
 	lines := bufio.NewScanner(out)
 	for _, kind := range []string{control.EventStart, control.EventReady, control.EventStop} {

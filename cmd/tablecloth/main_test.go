@@ -12,11 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-// patience bounds failures only: whatever is waited for comes at once.
-const patience = 30 * time.Second
 
 const roleVariable = "TABLECLOTH_TEST_ROLE"
 
@@ -77,7 +75,7 @@ func (r *running) wait(t *testing.T) result {
 		if err != nil && !errors.As(err, &exit) {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(proctest.Patience(t)):
 		r.cmd.Process.Signal(syscall.SIGABRT)
 		<-r.ended
 		t.Fatalf("%v does not end:\n%s%s", r.cmd.Args, &r.out, &r.errOut)
@@ -159,15 +157,4 @@ func startService(t *testing.T, f *fakeService) *fakeService {
 		<-served
 	})
 	return f
-}
-
-func receive[T any](t *testing.T, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -127,10 +128,10 @@ func TestPrometheusScrapes(t *testing.T) {
 	}
 	addr := startPrometheus(t, path, dir)
 	tablecloth(t, "--control", o.control, "upgrade", "--", "fail").expect(t, exitFailed, "", "as the test wants it")
-	until(t, "failed upgrade in Prometheus", func() bool {
+	proctest.Poll(t, "the failed upgrade in Prometheus", func() bool {
 		return ask(t, addr, `tablecloth_upgrades_total{job="tablecloth",service="web",result="failed"}`) == "1"
 	})
-	until(t, "alert", func() bool {
+	proctest.Poll(t, "the alert", func() bool {
 		return ask(t, addr, `ALERTS{alertname="TableclothUpgradeFailed",alertstate="firing",service="web"}`) == "1"
 	})
 	if v := ask(t, addr, `ALERTS{alertname="TableclothGaveUp"}`); v != "" {

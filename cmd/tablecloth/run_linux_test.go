@@ -13,8 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -102,20 +102,11 @@ func TestRunDetached(t *testing.T) {
 		t.Errorf("%s %s", r.Status, body)
 	}
 	tablecloth(t, "--control", path, "stop").expect(t, exitDone, "", "")
-	until(t, "the control socket's end", func() bool {
+	proctest.Poll(t, "the control socket's end", func() bool {
 		_, err := os.Lstat(path)
 		return os.IsNotExist(err)
 	})
 	tablecloth(t, "--control", path, "upgrade").expect(t, exitNotRunning, "", "nothing listens")
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s", what)
-		}
-	}
 }
 
 // endKeeper leaves nothing behind, whatever the test came to.
@@ -130,7 +121,7 @@ func endKeeper(t *testing.T, pidfile string) {
 		return
 	}
 	syscall.Kill(pid, syscall.SIGTERM)
-	until(t, "end of the keeper", func() bool { return syscall.Kill(pid, 0) != nil })
+	proctest.Poll(t, "the end of the keeper", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 func TestRunDetachedTellsTheStatus(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -72,11 +73,11 @@ func keepFile(t *testing.T, text string, more map[string]string) *fleetOf {
 	}
 	go func() { f.keeper.ended <- f.keeper.cmd.Wait() }()
 	t.Cleanup(f.end)
-	until(t, "control socket", func() bool {
+	proctest.Poll(t, "the control socket", func() bool {
 		f.client, err = control.Dial(path)
 		return err == nil
 	})
-	until(t, "services that serve", func() bool {
+	proctest.Poll(t, "services that serve", func() bool {
 		st, err := f.client.Status(context.Background())
 		if err != nil {
 			return false
@@ -133,8 +134,8 @@ func addressOf(s control.Service) string {
 }
 
 // fetch asks on a connection of its own, for the answer's body.
-func fetch(addr string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+func fetch(t *testing.T, addr string) (string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: proctest.Patience(t)}
 	r, err := client.Get("http://" + addr)
 	if err != nil {
 		return "", err
@@ -146,7 +147,7 @@ func fetch(addr string) (string, error) {
 
 // load asks again and again, until end is called, which says how often it was
 // answered, and the first failure.
-func load(addr string) (end func() (int64, error)) {
+func load(t *testing.T, addr string) (end func() (int64, error)) {
 	var answers atomic.Int64
 	stop, failed := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -157,7 +158,7 @@ func load(addr string) (end func() (int64, error)) {
 				return
 			default:
 			}
-			if _, err := fetch(addr); err != nil {
+			if _, err := fetch(t, addr); err != nil {
 				failed <- err
 				return
 			}
@@ -185,8 +186,8 @@ func TestAChangedFileTouchesWhatHasChanged(t *testing.T) {
 	f := keepFile(t, "services:\n"+app+web+"127.0.0.1:0\n  old:\n    listen: 127.0.0.1:0\n"+ours,
 		map[string]string{"app.py": gunicornApp, "server.js": nodeServer})
 	before := f.services()
-	endOfApp := load(addressOf(before["app"]))
-	endOfWeb := load(addressOf(before["web"]))
+	endOfApp := load(t, addressOf(before["app"]))
+	endOfWeb := load(t, addressOf(before["web"]))
 	kept := dialKept(t, addressOf(before["app"]))
 	first := kept.ask(t)
 	if n, err := endOfWeb(); err != nil || n == 0 {
@@ -215,16 +216,16 @@ func TestAChangedFileTouchesWhatHasChanged(t *testing.T) {
 	}
 	if addr := addressOf(after["web"]); !strings.HasPrefix(addr, "127.0.0.2:") {
 		t.Errorf("web listens on %s", addr)
-	} else if _, err := fetch(addr); err != nil {
+	} else if _, err := fetch(t, addr); err != nil {
 		t.Error(err)
 	}
-	if _, err := fetch(addressOf(after["new"])); err != nil {
+	if _, err := fetch(t, addressOf(after["new"])); err != nil {
 		t.Error(err)
 	}
-	until(t, "end of the old address, and of the old service", func() bool {
+	proctest.Poll(t, "the end of the old address, and of the old service", func() bool {
 		_, oldThere := f.services()["old"]
-		_, errWeb := fetch(addressOf(before["web"]))
-		_, errOld := fetch(addressOf(before["old"]))
+		_, errWeb := fetch(t, addressOf(before["web"]))
+		_, errOld := fetch(t, addressOf(before["old"]))
 		return !oldThere && errors.Is(errWeb, syscall.ECONNREFUSED) && errors.Is(errOld, syscall.ECONNREFUSED)
 	})
 }
@@ -242,7 +243,7 @@ func dialKept(t *testing.T, addr string) *keptAlive {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(2 * patience))
+	c.SetDeadline(time.Now().Add(2 * proctest.Patience(t)))
 	return &keptAlive{c, bufio.NewReader(c)}
 }
 
@@ -323,7 +324,7 @@ func TestCommandsTakeNames(t *testing.T) {
 	f.command("scale", "web=1").expect(t, exitDone, "web: 1 worker of generation ", "")
 	f.command("broadcast", "web", "hello").expect(t, exitFailed, "", "none of 1 worker can hear it")
 	f.command("stop", "web").expect(t, exitDone, "", "")
-	if _, err := fetch(addressOf(f.services()["api"])); err != nil {
+	if _, err := fetch(t, addressOf(f.services()["api"])); err != nil {
 		t.Error(err)
 	}
 	if s := f.services()["web"]; len(s.Generations) > 0 {

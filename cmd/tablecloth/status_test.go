@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -199,7 +200,7 @@ func TestStatusWatched(t *testing.T) {
 	f := startService(t, &fakeService{status: func() control.Status { asked <- struct{}{}; return fleet() }})
 	c := startTablecloth(t, "status", "--watch", "--interval", "100ms", "--json", "--control", f.path)
 	for range 3 {
-		receive(t, asked)
+		proctest.Await(t, "a request", asked)
 	}
 	c.cmd.Process.Signal(os.Interrupt)
 	r := c.wait(t)

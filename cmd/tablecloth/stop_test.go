@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -16,27 +18,37 @@ func TestStopWaitsUntilTheServiceIsGone(t *testing.T) {
 		return nil
 	}})
 	c := startTablecloth(t, "stop", "--now", "--control", f.path)
-	if r := receive(t, asked); !r.Now || r.Service != "" {
+	if r := proctest.Await(t, "a request", asked); !r.Now || r.Service != "" {
 		t.Errorf("%+v", r)
 	}
-	select {
-	case <-c.ended:
-		t.Fatal("it does not wait")
-	case <-time.After(100 * time.Millisecond):
-	}
+	c.waits(t, 100*time.Millisecond)
 	f.server.Close()
 	c.wait(t).expect(t, exitDone, "", "")
+}
+
+// waits checks that the command hasn't ended after a while.
+func (r *running) waits(t *testing.T, d time.Duration) {
+	t.Helper()
+	proctest.Quiet(d)
+	select {
+	case <-r.ended:
+		t.Fatal("it does not wait")
+	default:
+	}
 }
 
 // The socket can be gone before the last process is.
 func TestStopWaitsForTheProcesses(t *testing.T) {
 	worker := exec.Command("sleep", "1000")
-	started := time.Now()
 	if err := worker.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer worker.Wait()
 	defer worker.Process.Kill()
+	started, err := proc.StartTime(worker.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := &fakeService{status: func() control.Status {
 		w := control.Worker{Process: control.Process{PID: worker.Process.Pid, Started: started}}
 		// A PID of another namespace: some process, but not one started then.
@@ -49,11 +61,7 @@ func TestStopWaitsForTheProcesses(t *testing.T) {
 	}
 	startService(t, f)
 	c := startTablecloth(t, "stop", "--control", f.path)
-	select {
-	case <-c.ended:
-		t.Fatal("it does not wait")
-	case <-time.After(300 * time.Millisecond):
-	}
+	c.waits(t, 300*time.Millisecond)
 	worker.Process.Kill()
 	worker.Wait()
 	c.wait(t).expect(t, exitDone, "", "")

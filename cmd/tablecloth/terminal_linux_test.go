@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -72,12 +73,12 @@ func TestProgressIsShownOnATerminal(t *testing.T) {
 	}
 	slave.Close()
 	shown, came := seen(master, "upgrading … ")
-	receive(t, came)
+	proctest.Await(t, "what is to be shown", came)
 	close(finish)
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	if all := receive(t, shown); !strings.HasSuffix(all, "\r\x1b[K") {
+	if all := proctest.Await(t, "the end of the terminal", shown); !strings.HasSuffix(all, "\r\x1b[K") {
 		t.Errorf("the line is not cleared: %q", all)
 	}
 	if !strings.HasPrefix(out.String(), "generation 2 is ready") {
@@ -100,7 +101,7 @@ func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
-		if all := receive(t, shown); strings.Contains(all, "\x1b[32mserving") != want {
+		if all := proctest.Await(t, "the end of the terminal", shown); strings.Contains(all, "\x1b[32mserving") != want {
 			t.Errorf("%s: %q", env, all)
 		}
 	}
@@ -125,7 +126,7 @@ func TestStatusOnATerminal(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
-		all := strings.ReplaceAll(receive(t, shown), "\r", "")
+		all := strings.ReplaceAll(proctest.Await(t, "the end of the terminal", shown), "\r", "")
 		checkWidth(t, all, int(columns))
 		if n := strings.Count(all, "\n"); n > 24 && columns == 80 || strings.Contains(all, "MOVED") != (columns == 80) {
 			t.Errorf("%d columns, %d lines:\n%s", columns, n, all)
@@ -148,12 +149,12 @@ func TestWatchPaintsOverWhatIsThere(t *testing.T) {
 	}
 	slave.Close()
 	shown, came := seen(master, "\x1b[J\x1b[H") // the end of one, and the beginning of the next
-	receive(t, came)
+	proctest.Await(t, "what is to be shown", came)
 	cmd.Process.Signal(os.Interrupt)
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	first, _, _ := strings.Cut(receive(t, shown), "\x1b[J")
+	first, _, _ := strings.Cut(proctest.Await(t, "the end of the terminal", shown), "\x1b[J")
 	if !strings.HasPrefix(first, "\x1b[H") || strings.Count(first, "\n") != 9 || !strings.Contains(first, "more lines") {
 		t.Errorf("%q", first)
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -34,7 +34,7 @@ func startTmux(t *testing.T, env ...string) *tmux {
 	}
 	t.Cleanup(func() {
 		exec.Command("tmux", "-S", m.socket, "kill-server").Run()
-		until(t, "end of tmux", func() bool { return syscall.Kill(pid, 0) != nil })
+		proctest.Poll(t, "the end of tmux", func() bool { return syscall.Kill(pid, 0) != nil })
 	})
 	m.sees("ready>")
 	return m
@@ -76,18 +76,16 @@ func (m *tmux) screen() string { return m.do("capture-pane", "-p") }
 func (m *tmux) sees(want ...string) string {
 	m.t.Helper()
 	shown := ""
-	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	proctest.Check(m.t, func() error {
 		shown = m.screen()
-		missing := false
 		for _, w := range want {
-			missing = missing || !strings.Contains(shown, w)
+			if !strings.Contains(shown, w) {
+				return fmt.Errorf("%q is not seen:\n%s", w, shown)
+			}
 		}
-		if !missing {
-			return shown
-		}
-	}
-	m.t.Fatalf("%q are not seen:\n%s", want, shown)
-	return ""
+		return nil
+	})
+	return shown
 }
 
 // write replaces a program as a deployment does.

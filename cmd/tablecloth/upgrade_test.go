@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -65,19 +67,19 @@ func TestUpgradePassesOnWhatIsAsked(t *testing.T) {
 	}})
 	t.Setenv(control.EnvPath, f.path)
 	tablecloth(t, "upgrade", "web", "--now", "--", "--port", "80").expect(t, exitDone, "is ready", "")
-	if got := receive(t, asked); got.Service != "web" || !got.Now || !slices.Equal(got.Args, []string{"--port", "80"}) {
+	if got := proctest.Await(t, "a request", asked); got.Service != "web" || !got.Now || !slices.Equal(got.Args, []string{"--port", "80"}) {
 		t.Errorf("%+v", got)
 	}
 	tablecloth(t, "upgrade", "a", "b", "--all-at-once").expect(t, exitDone, "is ready", "")
-	if got := receive(t, asked); !slices.Equal(got.Services, []string{"a", "b"}) || got.Service != "" || !got.AllAtOnce || got.All {
+	if got := proctest.Await(t, "a request", asked); !slices.Equal(got.Services, []string{"a", "b"}) || got.Service != "" || !got.AllAtOnce || got.All {
 		t.Errorf("%+v", got)
 	}
 	tablecloth(t, "restart", "a", "b").expect(t, exitDone, "is ready", "")
-	if got := receive(t, asked); !slices.Equal(got.Services, []string{"a", "b"}) || !got.Restart {
+	if got := proctest.Await(t, "a request", asked); !slices.Equal(got.Services, []string{"a", "b"}) || !got.Restart {
 		t.Errorf("%+v", got)
 	}
 	tablecloth(t, "upgrade").expect(t, exitDone, "is ready", "")
-	if got := receive(t, asked); got.Service != "" || got.Now || got.Args != nil {
+	if got := proctest.Await(t, "a request", asked); got.Service != "" || got.Now || got.Args != nil {
 		t.Errorf("%+v", got)
 	}
 }
@@ -151,7 +153,7 @@ func TestCtrlCCancelsTheUpgrade(t *testing.T) {
 		return &control.Outcome{ID: r.ID, Result: control.Failed, Reason: "cancelled", Generation: 4, PID: 4711}
 	})
 	c := startTablecloth(t, "upgrade", "--control", f.path)
-	receive(t, began)
+	proctest.Await(t, "the upgrade", began)
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitFailed, "", "tablecloth: error: upgrade failed: interrupted: the upgrade was cancelled\n")
 }
@@ -161,23 +163,31 @@ func TestCtrlCCanComeTooLate(t *testing.T) {
 		return &control.Outcome{ID: r.ID, Result: control.Ready, Generation: 5, PID: 4712, Confirmed: true}
 	})
 	c := startTablecloth(t, "upgrade", "--control", f.path)
-	receive(t, began)
+	proctest.Await(t, "the upgrade", began)
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitDone, "generation 5 is ready", "")
 }
 
 func TestTheEndOfTheTimeoutCancelsTheUpgrade(t *testing.T) {
-	f, _ := waiting(t, func(r control.UpgradeRequest) *control.Outcome {
-		return &control.Outcome{ID: r.ID, Result: control.Failed, Generation: 4, PID: 4711}
-	})
-	tablecloth(t, "upgrade", "--control", f.path, "--timeout", "100ms").
-		expect(t, exitFailed, "", "no outcome within --timeout 100ms: the upgrade was cancelled")
+	for timeout := 100 * time.Millisecond; ; timeout *= 4 {
+		f, began := waiting(t, func(r control.UpgradeRequest) *control.Outcome {
+			return &control.Outcome{ID: r.ID, Result: control.Failed, Generation: 4, PID: 4711}
+		})
+		r := tablecloth(t, "upgrade", "--control", f.path, "--timeout", timeout.String())
+		select {
+		case <-began:
+			r.expect(t, exitFailed, "", fmt.Sprintf("no outcome within --timeout %v: the upgrade was cancelled", timeout))
+			return
+		default: // it was over before the service was asked
+			r.expect(t, exitUnknown, "", "its outcome is not known")
+		}
+	}
 }
 
 func TestAnUpgradeOfWhichNobodyKnowsAnything(t *testing.T) {
 	f, began := waiting(t, func(control.UpgradeRequest) *control.Outcome { return nil })
 	c := startTablecloth(t, "upgrade", "--control", f.path)
-	receive(t, began)
+	proctest.Await(t, "the upgrade", began)
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitUnknown, "", "its outcome is not known\n")
 }
@@ -194,7 +204,7 @@ func TestAnUpgradeThatGoesOnAfterCtrlC(t *testing.T) {
 	}
 	startService(t, f)
 	c := startTablecloth(t, "upgrade", "--control", f.path)
-	receive(t, began)
+	proctest.Await(t, "the upgrade", began)
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitUnknown, "", "interrupted: the upgrade is still under way\n")
 }

@@ -45,9 +45,13 @@ func main() {
 type service struct{ drain <-chan struct{} }
 
 // Echo answers after a while that the caller chooses.
-func (*service) Echo(_ context.Context, d *durationpb.Duration) (*durationpb.Duration, error) {
-	time.Sleep(min(d.AsDuration(), time.Second))
-	return d, nil
+func (*service) Echo(ctx context.Context, d *durationpb.Duration) (*durationpb.Duration, error) {
+	select {
+	case <-time.After(min(d.AsDuration(), time.Second)):
+		return d, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Count sends numbers from the given one on, and ends in order when this process

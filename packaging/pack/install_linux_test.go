@@ -3,20 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-// patience bounds what takes milliseconds on an idle machine.
-const patience = time.Minute
 
 // manager is what installs packages of a kind.
 type manager struct {
@@ -81,7 +79,7 @@ func TestInstallUpgradeRemove(t *testing.T) {
 			}
 			testenv.Result(t, "%d requests, %d connections moved", report.Total.Requests, report.Total.Moved)
 			s.do("kill", strconv.Itoa(keeper))
-			s.wait("the end of the keeper", func() bool { return s.command("kill", "-0", strconv.Itoa(keeper)).Run() != nil })
+			proctest.Poll(s, "the end of the keeper", func() bool { return s.command("kill", "-0", strconv.Itoa(keeper)).Run() != nil })
 		})
 	}
 }
@@ -119,7 +117,7 @@ func (s *site) removes() {
 func (s *site) start() {
 	s.Helper()
 	s.spawn("tablecloth", "run", "--control", socket, "--", "/mnt/demo", "-web", "127.0.0.1:0", "-api", "")
-	s.wait("the service", func() bool {
+	proctest.Poll(s, "the service", func() bool {
 		return s.command("tablecloth", "status", "--control", socket).Run() == nil && s.status().Services[0].State == control.Serving
 	})
 }
@@ -146,7 +144,7 @@ func (s *site) load() (stop func() *strict.Report) {
 		s.Fatalf("listens on %q", text)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.answers = strict.Load{Network: "tcp", Addr: addr, Timeout: patience, Groups: []strict.Group{
+	s.answers = strict.Load{Network: "tcp", Addr: addr, Timeout: proctest.Patience(s), Groups: []strict.Group{
 		{Kind: strict.Post, N: 5}, {Kind: strict.Slow, N: 5}, {Kind: strict.Idle, N: 5}, {Kind: strict.Connect, Rate: 20},
 	}}.Start(ctx)
 	s.Cleanup(func() { cancel(); s.answers.Wait() })
@@ -156,18 +154,5 @@ func (s *site) load() (stop func() *strict.Report) {
 // sees waits for an answer of a generation.
 func (s *site) sees(generation int) {
 	s.Helper()
-	select {
-	case <-s.answers.Answered(generation):
-	case <-time.After(patience):
-		s.Fatalf("no answer of generation %d", generation)
-	}
-}
-
-func (s *site) wait(what string, reached func() bool) {
-	s.Helper()
-	for end := time.Now().Add(patience); !reached(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.Fatalf("%s takes more than %v", what, patience)
-		}
-	}
+	proctest.Await(s, fmt.Sprintf("an answer of generation %d", generation), s.answers.Answered(generation))
 }

@@ -1,11 +1,14 @@
 package diag
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 func TestSocketsAreSeen(t *testing.T) {
@@ -28,10 +31,7 @@ func TestSocketsAreSeen(t *testing.T) {
 		}
 		server, client := netip.MustParseAddrPort(ln.Addr().String()), netip.MustParseAddrPort(c.LocalAddr().String())
 		var listening, accepted, connected *Socket
-		for deadline := time.Now().Add(30 * time.Second); listening == nil || listening.Waiting != 1 || accepted == nil || accepted.Waiting != 5; {
-			if time.Now().After(deadline) {
-				t.Fatalf("%v %+v %+v", at, listening, accepted)
-			}
+		proctest.Check(t, func() error {
 			all, err := Sockets()
 			if err != nil {
 				t.Fatal(err)
@@ -46,7 +46,11 @@ func TestSocketsAreSeen(t *testing.T) {
 					connected = &all[i]
 				}
 			}
-		}
+			if listening == nil || listening.Waiting != 1 || accepted == nil || accepted.Waiting != 5 || connected == nil {
+				return fmt.Errorf("%v %+v %+v %+v", at, listening, accepted, connected)
+			}
+			return nil
+		})
 		if !me.Inodes[listening.Inode] || !me.Inodes[connected.Inode] || listening.Room < 1 || !connected.Established {
 			t.Errorf("%+v %+v %+v", listening, connected, me)
 		}
