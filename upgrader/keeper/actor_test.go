@@ -242,3 +242,30 @@ func TestNothingIsLeftInTheKeeper(t *testing.T) {
 		})
 	})
 }
+
+// TestATimeoutThatCameTooLate: workers that start one after the other each have the
+// whole time, though that of the one before runs out in the moment when it gets
+// ready, and the keeper hears of both at once.
+func TestATimeoutThatCameTooLate(t *testing.T) {
+	keepFake(t, Service{Workers: 2, Rolling: true, ReadyTimeout: 20 * time.Second, KillTimeout: time.Hour}, func(w *world) {
+		w.last().ready()
+		w.last().ready()
+		out := w.upgrade(control.UpgradeRequest{})
+		s, first := w.last().process()
+		busy := make(chan struct{})
+		w.a.post(func() { <-busy })
+		w.a.post(func() { s.ready(first, "notify", true) })
+		time.Sleep(20 * time.Second)
+		synctest.Wait() // both are in the inbox
+		close(busy)
+		second := w.last()
+		time.Sleep(19 * time.Second)
+		if second.isDead() {
+			t.Fatal("killed before its time was over")
+		}
+		second.ready()
+		if o := <-out; o.Result != control.Ready {
+			t.Errorf("%+v", o)
+		}
+	})
+}

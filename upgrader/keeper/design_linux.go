@@ -92,12 +92,16 @@ func (s *socket) alias(a address) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := *s
-	c.fd, c.name, c.label, c.asked = fd, sd.NameOf(a.key()), "", a
+	c, err := hold(fd, sd.NameOf(a.key()))
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	c.listen, c.path, c.asked = s.listen, s.path, a
 	if a.name != "" {
 		c.label = a.name + "="
 	}
-	return &c, nil
+	return c, nil
 }
 
 // sameAs reports whether two definitions mean the same, but perhaps for the

@@ -27,9 +27,11 @@ func newHerald(n *sd.Notifier, log logrus.FieldLogger) *herald {
 
 // announce drops what a manager that doesn't read has left no room for.
 func (h *herald) announce(n notice) {
+	n.stored = use(n.store)
 	select {
 	case h.queue <- n:
 	default:
+		n.stored()
 	}
 }
 
@@ -45,6 +47,7 @@ func (h *herald) run() {
 		if err := h.tell(n); err != nil {
 			h.log.WithError(err).Warn("tell the service manager")
 		}
+		n.stored()
 	}
 }
 

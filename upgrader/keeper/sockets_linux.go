@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,12 +21,17 @@ import (
 // socket is a descriptor that is held for a service, and given to each of its
 // processes. It is blocking at first, as a service manager's is, and never made
 // so again: the flag belongs to all who share it.
+//
+// It belongs to the actor, but starting a process and telling the service manager
+// are done elsewhere, and take their time: whoever does has use of it, as its number
+// would be another file's after the actor has closed it.
 type socket struct {
 	fd     int
-	name   string // in LISTEN_FDNAMES
-	label  string // "NAME=", if it was given a name
-	listen string // "network:address" as bound; "": not a listening socket
-	path   string // to be removed in the end; "": none
+	users  atomic.Int32 // the actor is one; with the last of them it is closed
+	name   string       // in LISTEN_FDNAMES
+	label  string       // "NAME=", if it was given a name
+	listen string       // "network:address" as bound; "": not a listening socket
+	path   string       // to be removed in the end; "": none
 	inode  uint64
 	stored bool    // pushed by a worker
 	asked  address // for which it was made, or taken
@@ -119,14 +125,35 @@ func hold(fd int, name string) (*socket, error) {
 		return nil, err
 	}
 	unix.CloseOnExec(fd)
-	return &socket{fd: fd, name: name, inode: st.Ino}, nil
+	s := &socket{fd: fd, name: name, inode: st.Ino}
+	s.users.Store(1)
+	return s, nil
 }
 
+// close is the end of the actor's own use.
 func (s *socket) close(remove bool) {
 	if remove && s.path != "" {
 		os.Remove(s.path)
 	}
-	unix.Close(s.fd)
+	s.release()
+}
+
+func (s *socket) release() {
+	if s.users.Add(-1) == 0 {
+		unix.Close(s.fd)
+	}
+}
+
+// use is for the actor to call, before it hands sockets to somebody else.
+func use(sockets []*socket) (done func()) {
+	for _, s := range sockets {
+		s.users.Add(1)
+	}
+	return func() {
+		for _, s := range sockets {
+			s.release()
+		}
+	}
 }
 
 // own gives the path its owner and mode, in this order: only an owner may change

@@ -121,6 +121,7 @@ type notice struct {
 	pidfile *pidfile.File // nil: none
 	worker  int           // its PID, for the file; 0: none
 	store   []*socket
+	stored  func() // ends the use of them
 	remove  []string
 }
 

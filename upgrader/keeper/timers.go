@@ -26,12 +26,17 @@ func (s *service) arm(t action) {
 	if old := s.timers[key]; old != nil {
 		old.Stop()
 	}
-	s.timers[key] = time.AfterFunc(after, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(after, func() {
 		s.a.post(func() {
+			if s.timers[key] != timer { // stopped, or armed anew, when this was on its way already
+				return
+			}
 			delete(s.timers, key)
 			s.feed(event{kind: t.timer, proc: t.proc, id: t.id})
 		})
 	})
+	s.timers[key] = timer
 }
 
 // tidy lets go of what no process needs any more.
