@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/chain"
+	"github.com/tablecloth-go/tablecloth/internal/output"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 )
 
@@ -23,7 +24,7 @@ func (h *host) system(a *herald) system {
 		report: func(conf *Service, crash []byte) {
 			go h.report(conf, crash)
 		},
-		output: h.logs.output,
+		output: h.logs.Passed,
 	}
 }
 
@@ -56,7 +57,7 @@ func (h *host) report(conf *Service, crash []byte) {
 	c.Wait()
 	late := time.AfterFunc(DefaultOnCrashExpiry, func() { handle.Kill(syscall.SIGKILL) })
 	defer late.Stop()
-	h.await(&offspring{handle: handle, tail: &tail{}}, "", nil, &launch{ended: func(end) {}})
+	h.await(&offspring{handle: handle, tail: &output.Tail{}}, "", nil, &launch{ended: func(end) {}})
 }
 
 // memoryFile holds data, to be read from its beginning.

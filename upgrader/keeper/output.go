@@ -1,9 +1,11 @@
 package keeper
 
+import "github.com/tablecloth-go/tablecloth/internal/output"
+
 // Formats of Output.
 const (
-	FormatText = "text"
-	FormatJSON = "json"
+	FormatText = output.Text
+	FormatJSON = output.JSON
 )
 
 // Output says what becomes of what the workers write, and of the keeper's own

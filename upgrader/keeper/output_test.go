@@ -210,7 +210,7 @@ func TestLogFileFull(t *testing.T) {
 
 func TestLogFileRefused(t *testing.T) {
 	c := Config{Output: Output{File: "/nowhere/log"}, Services: []Service{{Command: []string{"true"}}}}
-	if _, err := openLogs(&c.Output); err == nil || !strings.Contains(err.Error(), "/nowhere/log") {
+	if err := (&keeper{conf: &c}).openLogs(); err == nil || !strings.Contains(err.Error(), "/nowhere/log") {
 		t.Error(err)
 	}
 }

@@ -39,7 +39,7 @@ func (k *keeper) bind(a address) (*socket, error) {
 		case !told:
 			told = true
 			for _, pid := range pids { // first of all: what it has written goes with it
-				k.logs.orphan(pid)
+				k.logs.Orphan(pid)
 			}
 			k.conf.Log.WithField("pid", pids[0]).Warnf("%s is held by a worker of a keeper that has been killed: waiting for its end", a.key())
 		}

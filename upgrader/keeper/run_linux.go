@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/output"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
@@ -40,7 +41,7 @@ func Run(ctx context.Context, c Config) error {
 // keeper is what Run has made, in the order in which it was made.
 type keeper struct {
 	conf       *Config
-	logs       *logs
+	logs       *output.Logs
 	actor      *actor
 	host       *host
 	herald     *herald
@@ -389,7 +390,7 @@ func (k *keeper) close() {
 		k.pidfile.Close()
 	}
 	if k.logs != nil {
-		k.logs.close()
+		k.logs.Close()
 	}
 	signal.Stop(k.signals)
 }

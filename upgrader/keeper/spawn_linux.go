@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/chain"
+	"github.com/tablecloth-go/tablecloth/internal/output"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -24,13 +25,13 @@ type host struct {
 	wishes  chan func()
 	sweep   chan struct{} // something may have become an orphan
 	null    *os.File
-	logs    *logs
+	logs    *output.Logs
 	id      string // in every worker's marker
 }
 
 const markerKey = "TABLECLOTH_PROCESS"
 
-func newHost(id string, l *logs) (*host, error) {
+func newHost(id string, l *output.Logs) (*host, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func (h *host) forks() {
 // worker is a process that was started: the leader of a session of its own.
 type offspring struct {
 	handle *proc.Handle
-	tail   *tail
+	tail   *output.Tail
 	probed *os.File // read end of the readiness pipe; nil: none
 }
 
@@ -64,7 +65,7 @@ func (w *offspring) PID() int { return w.handle.PID() }
 
 func (w *offspring) Signal(sig syscall.Signal) error { return w.handle.Kill(sig) }
 
-func (w *offspring) Output() []string { return w.tail.lines() }
+func (w *offspring) Output() []string { return w.tail.Lines() }
 
 // start does the blocking part of a start elsewhere.
 func (h *host) start(l *launch) {
@@ -80,31 +81,31 @@ func (h *host) launch(l *launch) error {
 	if err != nil {
 		return err
 	}
-	t, err := h.logs.tail(l)
+	t, err := h.tail(l)
 	if err != nil {
 		return err
 	}
-	spec.Files = []int{int(h.null.Fd()), t.stdout(), t.stderr()}
+	spec.Files = []int{int(h.null.Fd()), t.Stdout(), t.Stderr()}
 	for _, s := range l.sockets {
 		spec.Files = append(spec.Files, s.fd)
 	}
 	probed, closeTheirs, err := readyPipe(spec, l.readyFD)
 	if err != nil {
-		t.close()
+		t.Close()
 		return err
 	}
 	c, err := h.fork(spec, mark(l.env))
 	closeTheirs()
 	if err != nil {
-		t.close()
+		t.Close()
 		return err
 	}
 	handle, err := proc.FromPidfd(c.PID, c.Pidfd)
 	if err != nil {
-		t.close()
+		t.Close()
 		return err
 	}
-	t.started(c.PID)
+	t.Started(c.PID)
 	w := &offspring{handle: handle, tail: t, probed: probed}
 	failed := c.Wait()
 	if failed == nil {
@@ -226,7 +227,7 @@ func (h *host) await(w *offspring, mark string, failed error, l *launch) {
 	delete(h.marks, mark)
 	h.mu.Unlock()
 	h.reapGroup(pid)
-	e.output = w.tail.finish()
+	e.output = w.tail.Finish()
 	if w.probed != nil {
 		w.probed.Close()
 	}

@@ -1,4 +1,4 @@
-package keeper
+package output
 
 import (
 	"bytes"
@@ -12,11 +12,11 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// source is who writes.
-type source struct {
-	service                 string
-	generation, worker, pid int
-	stream                  string // "stdout", "stderr"
+// author is one stream of one process.
+type author struct {
+	Source
+	pid    int
+	stream string // "stdout", "stderr"
 }
 
 // piece is a line, or a part of one.
@@ -28,14 +28,14 @@ type piece struct {
 
 // form is what lines are made to look like. Both methods append to b.
 type form interface {
-	line(b []byte, s *source, p piece) []byte
-	missing(b []byte, s *source, d dropped) []byte
+	line(b []byte, s *author, p piece) []byte
+	missing(b []byte, s *author, d dropped) []byte
 }
 
 // form for workers; nil: as it comes.
-func (o *Output) form() form {
+func (o *Options) form() form {
 	switch {
-	case o.Format == FormatJSON:
+	case o.Format == JSON:
 		return objects{}
 	case o.Prefix:
 		return prefixed{}
@@ -49,21 +49,21 @@ func (d dropped) String() string {
 
 type plain struct{}
 
-func (plain) missing(b []byte, s *source, d dropped) []byte {
-	return fmt.Appendf(b, "tablecloth: %s: %s\n", s.service, d)
+func (plain) missing(b []byte, s *author, d dropped) []byte {
+	return fmt.Appendf(b, "tablecloth: %s: %s\n", s.Service, d)
 }
 
 // prefixed lines begin with "[service generation pid] ", or with
 // "[service generation pid+] " if they go on with the one before.
 type prefixed struct{}
 
-func (prefixed) head(b []byte, s *source, end string) []byte {
-	b = append(append(append(b, '['), s.service...), ' ')
-	b = append(strconv.AppendInt(b, int64(s.generation), 10), ' ')
+func (prefixed) head(b []byte, s *author, end string) []byte {
+	b = append(append(append(b, '['), s.Service...), ' ')
+	b = append(strconv.AppendInt(b, int64(s.Generation), 10), ' ')
 	return append(strconv.AppendInt(b, int64(s.pid), 10), end...)
 }
 
-func (f prefixed) line(b []byte, s *source, p piece) []byte {
+func (f prefixed) line(b []byte, s *author, p piece) []byte {
 	end := "] "
 	if p.continues {
 		end = "+] "
@@ -71,7 +71,7 @@ func (f prefixed) line(b []byte, s *source, p piece) []byte {
 	return append(append(f.head(b, s, end), p.text...), '\n')
 }
 
-func (f prefixed) missing(b []byte, s *source, d dropped) []byte {
+func (f prefixed) missing(b []byte, s *author, d dropped) []byte {
 	return fmt.Appendf(f.head(b, s, "] "), "tablecloth: %s\n", d)
 }
 
@@ -99,11 +99,11 @@ type record struct {
 	Dropped   int    `json:"dropped_lines,omitempty"`
 }
 
-func (s *source) record() record {
-	return record{Time: time.Now().UTC().Format(stamp), Service: s.service, Generation: s.generation, Worker: s.worker, PID: s.pid, Stream: s.stream}
+func (s *author) record() record {
+	return record{Time: time.Now().UTC().Format(stamp), Service: s.Service, Generation: s.Generation, Worker: s.Worker, PID: s.pid, Stream: s.stream}
 }
 
-func (objects) line(b []byte, s *source, p piece) []byte {
+func (objects) line(b []byte, s *author, p piece) []byte {
 	r := s.record()
 	r.Continues, r.More = p.continues, p.more
 	if !p.continues && !p.more && isObject(p.text) {
@@ -123,7 +123,7 @@ func isObject(text []byte) bool {
 	return len(text) > 1 && text[0] == '{' && text[len(text)-1] == '}' && utf8.Valid(text) && json.Valid(text)
 }
 
-func (objects) missing(b []byte, s *source, d dropped) []byte {
+func (objects) missing(b []byte, s *author, d dropped) []byte {
 	r, text := s.record(), d.String()
 	r.Level, r.Text, r.Dropped = "warning", &text, d.lines
 	return r.append(b)

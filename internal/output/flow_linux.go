@@ -1,4 +1,4 @@
-package keeper
+package output
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ const (
 // flow passes on one stream of one worker: as it comes if its form is nil, else
 // line by line.
 type flow struct {
-	source
+	author
 	form  form
 	to    *outlet
 	meter *meter
@@ -128,9 +128,9 @@ func (f *flow) tellLoss() bool {
 
 func (f *flow) notice(b []byte) []byte {
 	if f.form == nil {
-		return plain{}.missing(b, &f.source, f.lost)
+		return plain{}.missing(b, &f.author, f.lost)
 	}
-	return f.form.missing(b, &f.source, f.lost)
+	return f.form.missing(b, &f.author, f.lost)
 }
 
 // cut makes lines of b.
@@ -178,7 +178,7 @@ func wholeRunes(b []byte) int {
 }
 
 func (f *flow) emit(line []byte, ended bool) {
-	f.batch = f.form.line(f.batch, &f.source, piece{line, f.continues, !ended})
+	f.batch = f.form.line(f.batch, &f.author, piece{line, f.continues, !ended})
 	f.continues = !ended
 	f.batched.bytes += len(line)
 	if ended {

@@ -1,4 +1,4 @@
-package keeper
+package output
 
 import (
 	"bytes"
@@ -22,13 +22,13 @@ const (
 	hush = time.Second
 )
 
-// tail passes on what a worker writes, and holds the last lines of it.
+// Tail passes on what a worker writes, and holds the last lines of it.
 //
 // The worker's end of the pipe is open for reading too. So it never gets SIGPIPE
 // or EPIPE when the keeper is killed while it drains: there is still a reader,
 // itself. What it writes then stays in the pipe, which is made 1 MiB for that; if
 // there is a next keeper, it finds the pipe and passes on what is in it.
-type tail struct {
+type Tail struct {
 	pipes []*stream
 
 	mu    sync.Mutex
@@ -40,7 +40,8 @@ type tail struct {
 // stream is one of stdout and stderr.
 type stream struct {
 	flow
-	t      *tail
+	logs   *Logs
+	t      *Tail
 	n      int      // of the descriptor in the worker
 	in     *os.File // our end
 	theirs *os.File // closed once the worker has it
@@ -66,11 +67,15 @@ func newStream(n int) (*stream, error) {
 		done: make(chan struct{})}, nil
 }
 
-func (t *tail) stdout() int { return t.end(1) }
-func (t *tail) stderr() int { return t.end(2) }
+// Stdout is the descriptor that the worker is to have as its standard output: the
+// keeper's own where nothing is done to it.
+func (t *Tail) Stdout() int { return t.end(1) }
+
+// Stderr is the same for its standard error.
+func (t *Tail) Stderr() int { return t.end(2) }
 
 // end is what a worker gets as its descriptor n: ours as it is, unless it is piped.
-func (t *tail) end(n int) int {
+func (t *Tail) end(n int) int {
 	for _, s := range t.pipes {
 		if s.n == n {
 			return int(s.theirs.Fd())
@@ -79,8 +84,8 @@ func (t *tail) end(n int) int {
 	return n
 }
 
-// started closes the worker's ends here, and begins to read. pid is the worker's.
-func (t *tail) started(pid int) {
+// Started closes the worker's ends here, and begins to read. pid is the worker's.
+func (t *Tail) Started(pid int) {
 	for _, s := range t.pipes {
 		s.pid = pid
 		s.theirs.Close()
@@ -88,9 +93,10 @@ func (t *tail) started(pid int) {
 	}
 }
 
-// close is for a worker that never was.
-func (t *tail) close() {
+// Close is for a worker that never was.
+func (t *Tail) Close() {
 	for _, s := range t.pipes {
+		s.logs.forget(s)
 		s.theirs.Close()
 		s.in.Close()
 		close(s.done)
@@ -99,6 +105,7 @@ func (t *tail) close() {
 
 // copy goes on until nobody has the worker's end any more.
 func (s *stream) copy() {
+	defer s.logs.forget(s)
 	defer close(s.done)
 	defer s.in.Close()
 	buf := make([]byte, flowRead)
@@ -154,7 +161,7 @@ func (s *stream) hold(b []byte) {
 	}
 }
 
-func (t *tail) push(line []byte) {
+func (t *Tail) push(line []byte) {
 	t.ring = append(t.ring, line)
 	t.bytes += len(line)
 	for len(t.ring) > tailLines || t.bytes > tailBytes {
@@ -165,8 +172,8 @@ func (t *tail) push(line []byte) {
 	}
 }
 
-// lines returns the last lines.
-func (t *tail) lines() []string {
+// Lines returns the last lines.
+func (t *Tail) Lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []string
@@ -181,25 +188,25 @@ func (t *tail) lines() []string {
 	return out
 }
 
-// finish returns the last lines of a process that is dead. It waits until what is
+// Finish returns the last lines of a process that is dead. It waits until what is
 // in the pipe has been read, but not for descendants that still write.
-func (t *tail) finish() []string {
+func (t *Tail) Finish() []string {
 	deadline := time.NewTimer(lastWords)
 	defer deadline.Stop()
 	for _, s := range t.pipes {
 		select {
 		case <-s.done:
 		case <-deadline.C:
-			return t.lines()
+			return t.Lines()
 		}
 	}
-	return t.lines()
+	return t.Lines()
 }
 
-// orphan passes on what a worker of a keeper that was killed still writes: nobody
+// Orphan passes on what a worker of a keeper that was killed still writes: nobody
 // else reads its pipe, and once that is full the worker would hang in a write,
 // instead of ending.
-func (l *logs) orphan(pid int) {
+func (l *Logs) Orphan(pid int) {
 	for _, n := range []int{1, 2} {
 		path := fmt.Sprintf("/proc/%d/fd/%d", pid, n)
 		target, err := os.Readlink(path)
@@ -211,10 +218,9 @@ func (l *logs) orphan(pid int) {
 		if err != nil {
 			continue
 		}
-		from := source{pid: pid}
-		from.service, from.generation, from.worker = whose(pid)
-		s := &stream{t: &tail{}, n: n, in: os.NewFile(uintptr(fd), target), done: make(chan struct{})}
-		l.connect(s, from)
+		s := &stream{t: &Tail{}, n: n, in: os.NewFile(uintptr(fd), target), done: make(chan struct{})}
+		s.pid = pid
+		l.connect(s, whose(pid))
 		go s.copy()
 	}
 }
@@ -234,18 +240,18 @@ func isOrphaned(pid, n int) bool {
 }
 
 // whose worker a process is, by its environment.
-func whose(pid int) (service string, generation, worker int) {
+func whose(pid int) (s Source) {
 	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	for e := range bytes.SplitSeq(env, []byte{0}) {
 		key, value, _ := bytes.Cut(e, []byte{'='})
 		switch string(key) {
 		case "TABLECLOTH_SERVICE":
-			service = string(value)
+			s.Service = string(value)
 		case "TABLECLOTH_GENERATION":
-			generation, _ = strconv.Atoi(string(value))
+			s.Generation, _ = strconv.Atoi(string(value))
 		case "TABLECLOTH_WORKER":
-			worker, _ = strconv.Atoi(string(value))
+			s.Worker, _ = strconv.Atoi(string(value))
 		}
 	}
-	return service, generation, worker
+	return s
 }

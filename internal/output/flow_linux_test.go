@@ -1,6 +1,6 @@
 //go:build linux
 
-package keeper
+package output
 
 import (
 	"encoding/base64"
@@ -15,6 +15,8 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
+const floodLine = 1 << 10
+
 // piped is a flow whose output the test reads: from when it calls read, and to the
 // end after it has called the function that that returns.
 func piped(t *testing.T, f form) (fl *flow, read func() (rest func() string)) {
@@ -25,7 +27,7 @@ func piped(t *testing.T, f form) (fl *flow, read func() (rest func() string)) {
 	}
 	t.Cleanup(func() { r.Close() })
 	o := newOutlet(w)
-	fl = &flow{source: source{"web", 3, 1, 4711, "stderr"}, form: f, to: o, meter: &meter{}}
+	fl = &flow{author: author{Source{"web", 3, 1}, 4711, "stderr"}, form: f, to: o, meter: &meter{}}
 	return fl, func() func() string {
 		text := make(chan string)
 		go func() {
@@ -152,7 +154,7 @@ func TestSlowReader(t *testing.T) {
 	}
 	o := newOutlet(w)
 	o.wait = time.Minute // the machine may be slower than the reader
-	f := &flow{source: source{service: "web"}, to: o, meter: &meter{}}
+	f := &flow{author: author{Source: Source{Service: "web"}}, to: o, meter: &meter{}}
 	const lines = 4 << 10
 	go func() {
 		for range lines {
