@@ -84,7 +84,8 @@ func leftProcesses() string {
 // are the runtime's own, and those which the first test happens to open.
 func leftDescriptors(before int) string {
 	const own = 4 // epoll, its eventfd, urandom, ...
-	err := proctest.Settles(30*time.Second, func() error { // goroutines that are about to close some tell nobody
+	// Goroutines that are about to close some tell nobody.
+	err := proctest.Settles(30*time.Second, func() error {
 		if now := descriptors(os.Getpid()); now > before+own {
 			return fmt.Errorf("%d descriptors are open, %d were before the tests", now, before)
 		}

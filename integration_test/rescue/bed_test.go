@@ -169,17 +169,22 @@ func (b *bed) kill() int {
 	return b.worker(pid)
 }
 
-// load starts clients.
+// load starts clients, and waits until each has its connection.
 func (b *bed) load(groups ...strict.Group) *loading {
+	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	b.t.Cleanup(cancel)
 	l := &loading{t: b.t, cancel: cancel}
+	for _, g := range groups {
+		l.clients += g.N
+	}
 	l.Running = strict.Load{Network: "tcp", Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1,
 		OnFailure: func(f strict.Failure) {
 			if f.Fault != strict.Status && f.Fault != strict.Cut && f.Fault != strict.Dropped && len(l.failures) < 20 {
 				l.failures = append(l.failures, fmt.Sprintf("%s %v", time.Now().Format("15:04:05.000"), f))
 			}
 		}}.Start(ctx)
+	l.up()
 	return l
 }
 
@@ -187,7 +192,21 @@ type loading struct {
 	t testing.TB
 	*strict.Running
 	cancel   func()
+	clients  int      // of those which keep their connections
 	failures []string // those which should not be
+}
+
+// up waits until all clients have their connections.
+func (l *loading) up() {
+	l.t.Helper()
+	proctest.Poll(l.t, "a connection of each client", func() bool { return l.Snapshot().Open >= int64(l.clients) })
+}
+
+// more waits for so many more answers.
+func (l *loading) more(n int64) {
+	l.t.Helper()
+	before := l.Snapshot().Total.OK
+	proctest.Poll(l.t, "more answers", func() bool { return l.Snapshot().Total.OK >= before+n })
 }
 
 func (l *loading) end() *strict.Report {

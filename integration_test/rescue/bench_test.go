@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
@@ -190,7 +191,7 @@ func nextAnswer(b *testing.B, idle int) {
 	took := 0
 	for b.Loop() {
 		b.StopTimer()
-		time.Sleep(1100 * time.Millisecond) // a quicker death would be backed off from
+		proctest.Pace(1100 * time.Millisecond) // a quicker death would be backed off from
 		pid := bed.worker(0)
 		b.StartTimer()
 		syscall.Kill(pid, syscall.SIGKILL)

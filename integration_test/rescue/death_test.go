@@ -3,13 +3,11 @@
 package rescue
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,74 +16,8 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
-	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-// raw is a connection of which the test knows every byte.
-type raw struct {
-	t testing.TB
-	net.Conn
-	br *bufio.Reader
-}
-
-func (b *bed) raw() *raw {
-	b.t.Helper()
-	c, err := b.dial()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() { c.Close() })
-	return &raw{b.t, c, bufio.NewReader(c)}
-}
-
-func (r *raw) send(text string) {
-	r.t.Helper()
-	if _, err := io.WriteString(r.Conn, text); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// answer reads an answer to a request with that method.
-func (r *raw) answer(method string) (*http.Response, string) {
-	r.t.Helper()
-	resp, err := http.ReadResponse(r.br, &http.Request{Method: method})
-	if err != nil {
-		r.t.Fatalf("no answer: %v", err)
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatalf("half an answer: %q, %v", body, err)
-	}
-	return resp, string(body)
-}
-
-// end requires that the connection ends with a FIN, and nothing before it.
-func (r *raw) end() {
-	r.t.Helper()
-	if rest, err := io.ReadAll(r.br); err != nil || len(rest) > 0 {
-		r.t.Errorf("the connection ends with %q, %v", rest, err)
-	}
-}
-
-// works makes a request, and returns the generation that answered it.
-func (r *raw) works() string {
-	r.t.Helper()
-	r.send("GET / HTTP/1.1\r\nHost: test\r\n" + strict.HeaderID + ": x\r\n\r\n")
-	resp, body := r.answer("GET")
-	if resp.StatusCode != 200 || resp.Close {
-		r.t.Fatalf("%s, close %v: %q", resp.Status, resp.Close, body)
-	}
-	return resp.Header.Get(strict.HeaderGeneration)
-}
-
-// asked sends a request, and doesn't wait for its answer.
-func (b *bed) asked(method, path string) *raw {
-	b.t.Helper()
-	r := b.raw()
-	r.send(fmt.Sprintf("%s %s HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n", method, path))
-	return r
-}
 
 // active waits until so many requests are being served.
 func (b *bed) active(n int) {
@@ -167,7 +99,7 @@ func TestWhatEachRequestGets(t *testing.T) {
 	begun.send("GET / HTTP/1.1\r\nHost: te")
 	greeted := b.greeted()
 	b.active(4)
-	time.Sleep(20 * time.Millisecond) // the half head is read
+	begun.taken()
 	b.kill()
 
 	resp, body := get.answer("GET")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 )
 
@@ -45,7 +46,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	kills := soak(8, 100)
 	for range kills {
 		// In the long run a worker must live for a second, or the keeper hesitates.
-		time.Sleep(time.Duration(soak(50, 1000))*time.Millisecond + time.Duration(rand.Int64N(int64(250*time.Millisecond))))
+		proctest.Pace(time.Duration(soak(50, 1000))*time.Millisecond + rand.N(250*time.Millisecond))
 		b.kill()
 	}
 	r := l.end()
@@ -68,7 +69,7 @@ func TestKilledWithoutRescue(t *testing.T) {
 	b.start()
 	l := b.load(clients(50)...)
 	for range 3 {
-		time.Sleep(200 * time.Millisecond)
+		l.up()
 		b.kill()
 	}
 	if r := l.end(); verdict(r) == nil {

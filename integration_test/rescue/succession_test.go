@@ -22,7 +22,6 @@ func TestKilledWhileItTakesOver(t *testing.T) {
 	b := newBed(t)
 	b.start()
 	l := b.load(clients(soak(150, 300))...)
-	time.Sleep(300 * time.Millisecond)
 	for range soak(6, 100) {
 		seq := b.lastSeq()
 		was := b.worker(0)
@@ -30,7 +29,7 @@ func TestKilledWhileItTakesOver(t *testing.T) {
 		// A request makes the keeper forget its patience with what dies young.
 		go b.client.Upgrade(b.ctx(), control.UpgradeRequest{Restart: true})
 		e := b.await(control.EventReady, seq)
-		time.Sleep(time.Duration(rand.Int64N(int64(15 * time.Millisecond))))
+		proctest.Pace(rand.N(15 * time.Millisecond))
 		syscall.Kill(e.PID, syscall.SIGKILL)
 		b.worker(e.PID)
 	}
@@ -47,12 +46,11 @@ func TestKilledWhileOneDrains(t *testing.T) {
 			b := newBed(t)
 			b.start()
 			l := b.load(clients(soak(150, 300))...)
-			time.Sleep(300 * time.Millisecond)
 			for range soak(4, 60) {
 				was, seq := b.worker(0), b.lastSeq()
 				go b.client.Upgrade(b.ctx(), control.UpgradeRequest{Restart: true})
 				e := b.await(control.EventReady, seq)
-				time.Sleep(time.Duration(rand.Int64N(int64(20 * time.Millisecond))))
+				proctest.Pace(rand.N(20 * time.Millisecond))
 				if who != "old" {
 					syscall.Kill(e.PID, syscall.SIGKILL)
 				}
@@ -69,14 +67,7 @@ func TestKilledWhileOneDrains(t *testing.T) {
 
 func (b *bed) lastSeq() uint64 {
 	b.t.Helper()
-	var n uint64
-	for e, err := range b.client.Events(b.ctx(), 0) {
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		n = e.Seq
-	}
-	return n
+	return proctest.LastSeq(b.t, b.client)
 }
 
 // judge ends the clients, and says what they saw.
@@ -86,6 +77,7 @@ func (b *bed) judge(l *loading) {
 	if err := verdict(r); err != nil {
 		b.t.Errorf("%v\n%s", err, strings.Join(l.failures, "\n"))
 	}
+	b.letGo()
 	b.t.Logf("rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
 		b.status().Rescued, r.Total.Requests, r.Total.OK, r.Total.Faults, r.Total.Codes, r.Total.Connects, r.Total.Ends, r.Total.Moved)
 }
@@ -98,7 +90,7 @@ func TestSeveralWorkers(t *testing.T) {
 	b.start()
 	l := b.load(clients(soak(60, 300))...)
 	for range soak(4, 50) {
-		time.Sleep(200 * time.Millisecond)
+		proctest.Pace(200 * time.Millisecond)
 		all := b.status().Generations
 		g := all[rand.IntN(len(all))]
 		if g.State == control.Serving && len(g.Workers) > 0 {
@@ -175,7 +167,7 @@ func TestRaceDetector(t *testing.T) {
 	b.start()
 	l := b.load(clients(soak(20, 200))...)
 	for range soak(2, 20) {
-		time.Sleep(400 * time.Millisecond)
+		l.more(100)
 		b.kill()
 	}
 	b.judge(l)
@@ -201,7 +193,7 @@ func TestUnprivileged(t *testing.T) {
 	b.start()
 	l := b.load(clients(30)...)
 	for range soak(2, 20) {
-		time.Sleep(300 * time.Millisecond)
+		l.more(100)
 		b.kill()
 	}
 	b.judge(l)
