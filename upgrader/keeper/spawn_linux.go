@@ -54,7 +54,7 @@ func (h *host) forks() {
 	}
 }
 
-// worker is a process that was started: the leader of a session of its own.
+// offspring is a process that was started: the leader of a session of its own.
 type offspring struct {
 	handle *proc.Handle
 	tail   *output.Tail
@@ -69,50 +69,67 @@ func (w *offspring) Output() []string { return w.tail.Lines() }
 
 // start does the blocking part of a start elsewhere.
 func (h *host) start(l *launch) {
+	done := use(l.sockets)
 	go func() {
-		if err := h.launch(l); err != nil {
+		err := h.launch(l)
+		done()
+		if err != nil {
 			l.ended(end{failed: err})
 		}
 	}()
 }
 
 func (h *host) launch(l *launch) error {
-	spec, err := h.spec(l)
+	w := &offspring{}
+	c, err := h.begin(w, l)
 	if err != nil {
+		w.discard()
 		return err
 	}
-	t, err := h.tail(l)
-	if err != nil {
-		return err
-	}
-	spec.Files = []int{int(h.null.Fd()), t.Stdout(), t.Stderr()}
-	for _, s := range l.sockets {
-		spec.Files = append(spec.Files, s.fd)
-	}
-	probed, closeTheirs, err := readyPipe(spec, l.readyFD)
-	if err != nil {
-		t.Close()
-		return err
-	}
-	c, err := h.fork(spec, mark(l.env))
-	closeTheirs()
-	if err != nil {
-		t.Close()
-		return err
-	}
-	handle, err := proc.FromPidfd(c.PID, c.Pidfd)
-	if err != nil {
-		t.Close()
-		return err
-	}
-	t.Started(c.PID)
-	w := &offspring{handle: handle, tail: t, probed: probed}
+	w.tail.Started(c.PID)
 	failed := c.Wait()
 	if failed == nil {
 		l.started(w)
 	}
 	go h.await(w, mark(l.env), failed, l)
 	return nil
+}
+
+// begin makes what a process has beside itself, and forks it.
+func (h *host) begin(w *offspring, l *launch) (*chain.Child, error) {
+	spec, err := h.spec(l)
+	if err != nil {
+		return nil, err
+	}
+	if w.tail, err = h.tail(l); err != nil {
+		return nil, err
+	}
+	spec.Files = []int{int(h.null.Fd()), w.tail.Stdout(), w.tail.Stderr()}
+	for _, s := range l.sockets {
+		spec.Files = append(spec.Files, s.fd)
+	}
+	probed, closeTheirs, err := readyPipe(spec, l.readyFD)
+	if err != nil {
+		return nil, err
+	}
+	defer closeTheirs()
+	w.probed = probed
+	c, err := h.fork(spec, mark(l.env))
+	if err != nil {
+		return nil, err
+	}
+	w.handle, err = proc.FromPidfd(c.PID, c.Pidfd)
+	return c, err
+}
+
+// discard is for a process that never was.
+func (w *offspring) discard() {
+	if w.tail != nil {
+		w.tail.Close()
+	}
+	if w.probed != nil {
+		w.probed.Close()
+	}
 }
 
 func mark(env []string) string {
