@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/diag"
+	"github.com/tablecloth-go/tablecloth/cmd/internal/phrase"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -30,7 +31,9 @@ func newWard(st control.Status) *ward {
 // The checks of tablecloth doctor for a running service.
 
 func checkState(w *ward, s control.Service) []ailment {
-	if s.State != control.GaveUp && s.State != control.Down {
+	// What was stopped by its name has been served since it last died.
+	diedLast := s.LastCrash != nil && s.LastCrash.Generation >= s.Generation
+	if s.State != control.GaveUp && s.State != control.Down && (s.State != control.Stopped || !diedLast) {
 		return nil
 	}
 	a := ailment{ID: "state", Problem: "nothing serves: " + string(s.State), Advice: "see why it dies, then tablecloth upgrade with one that doesn't"}
@@ -41,7 +44,7 @@ func checkState(w *ward, s control.Service) []ailment {
 		a.Problem += ", next start in " + shortDuration(s.RetryAt.Sub(w.now))
 	}
 	if c := s.LastCrash; c != nil {
-		a.Details = append(a.Details, fmt.Sprintf("gen %d pid %d %s", c.Generation, c.PID, crashLine(*c)))
+		a.Details = append(a.Details, phrase.Crash(*c))
 		a.Details = append(a.Details, lastLines(c.Output, 5)...)
 	}
 	return []ailment{a}
@@ -58,7 +61,7 @@ func checkWorkers(w *ward, s control.Service) []ailment {
 	}
 	a := ailment{ID: "workers", Problem: fmt.Sprintf("%d of %s serve", n, counted(s.Workers, "worker"))}
 	if c := s.LastCrash; c != nil {
-		a.Details = append(a.Details, fmt.Sprintf("%s ago gen %d pid %d %s", shortDuration(w.now.Sub(c.At)), c.Generation, c.PID, crashLine(*c)))
+		a.Details = append(a.Details, fmt.Sprintf("%s ago %s", shortDuration(w.now.Sub(c.At)), phrase.Crash(*c)))
 	}
 	return []ailment{a}
 }
@@ -104,15 +107,20 @@ func (w *ward) listensOn(p *diag.Process) []string {
 func checkDrain(w *ward, s control.Service) []ailment {
 	var all []ailment
 	for _, g := range s.Generations {
-		if g.State != control.Draining && g.State != control.Stopping {
+		drains := phrase.Drains(g)
+		if len(drains) == 0 {
 			continue
 		}
-		a := ailment{ID: "drain", Problem: fmt.Sprintf("generation %d is still %s", g.Number, g.State)}
-		if since := drainSince(g); !since.IsZero() {
+		who := fmt.Sprintf("generation %d", g.Number)
+		if len(drains) < len(g.Workers) {
+			who = fmt.Sprintf("a part of %s (%d of %d workers)", who, len(drains), len(g.Workers))
+		}
+		a := ailment{ID: "drain", Problem: fmt.Sprintf("%s is still %s", who, drains[0].State)}
+		if since := longest(drains); !since.IsZero() {
 			a.Problem += " after " + shortDuration(w.now.Sub(since))
 		}
 		if g.Deadline != nil {
-			a.Problem += ", and is ended by force in " + shortDuration(g.Deadline.Sub(w.now))
+			a.Problem += ", and " + phrase.Force(g, w.now)
 		}
 		pinned, toService := 0, func(k diag.Socket) bool { return isOf(s, k.Peer) }
 		for _, c := range g.Holdouts {
@@ -132,7 +140,7 @@ func checkDrain(w *ward, s control.Service) []ailment {
 		case len(g.Holdouts) > 0:
 			a.Advice = "these requests are still being answered; the deadline is the kill timeout of the service"
 		default:
-			a.foreignDrain(w, g)
+			a.foreignDrain(w, drains)
 		}
 		all = append(all, a)
 	}
@@ -140,8 +148,8 @@ func checkDrain(w *ward, s control.Service) []ailment {
 }
 
 // foreignDrain looks from outside at a program that doesn't say what it waits for.
-func (a *ailment) foreignDrain(w *ward, g control.Generation) {
-	for _, worker := range g.Workers {
+func (a *ailment) foreignDrain(w *ward, drains []control.Worker) {
+	for _, worker := range drains {
 		a.PID = worker.PID
 		connections := w.connections(worker.PID)
 		for i, c := range connections {
@@ -165,9 +173,10 @@ func (a *ailment) foreignDrain(w *ward, g control.Generation) {
 	a.Advice = "the program was told to end, and doesn't: see what it does with the stop signal"
 }
 
-func drainSince(g control.Generation) time.Time {
+// longest is since when the first of them drains.
+func longest(drains []control.Worker) time.Time {
 	var first time.Time
-	for _, w := range g.Workers {
+	for _, w := range drains {
 		if !w.Since.IsZero() && (first.IsZero() || w.Since.Before(first)) {
 			first = w.Since
 		}

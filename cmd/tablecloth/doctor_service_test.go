@@ -87,8 +87,22 @@ func TestDoctorOfAService(t *testing.T) {
 				{Inode: 10, Local: local, Peer: netip.MustParseAddrPort("10.0.0.8:99"), Received: time.Second}}
 		}, []string{"pid 42 has 10.0.0.7:99: last heard of 3m00s ago, 12 bytes unread\n", "pid 42 has 10.0.0.8:99: the other side has closed it\n", "> the program was told to end"}},
 		{"drain of a program that hangs", func(s *control.Service, w *ward) {
-			s.Generations[0].State, s.State, s.Workers = control.Draining, control.Starting, 0
+			s.Generations[0].State, s.Generations[0].Workers[0].State, s.State, s.Workers = control.Draining, control.Draining, control.Starting, 0
 		}, []string{"pid 42 has no connection left, and is sleeping\n"}},
+		{"drain of one worker of two", func(s *control.Service, w *ward) {
+			deadline := now.Add(10 * time.Second)
+			old := s.Generations[0].Workers[0]
+			old.PID, old.State, old.Since = 41, control.Draining, now.Add(-20*time.Second)
+			s.Generations[0].Deadline, s.Generations[0].Workers = &deadline, []control.Worker{old, s.Generations[0].Workers[0]}
+		}, []string{"web: a part of generation 2 (1 of 2 workers) is still draining after 20s,\n    and pid 41 is ended by force in 10s\n", "pid 41 has no connection left"}},
+		{"never started", func(s *control.Service, _ *ward) {
+			s.State, s.Generation, s.Generations = control.Stopped, 0, nil
+			s.LastCrash = &control.Crash{Generation: 1, Exit: "stat /usr/bin/web: no such file or directory"}
+		}, []string{"web: nothing serves: stopped\n      gen 1 could not be started: stat /usr/bin/web: no such file or directory\n"}},
+		{"stopped by its name", func(s *control.Service, _ *ward) {
+			s.State, s.Generations = control.Stopped, nil
+			s.LastCrash = &control.Crash{Generation: 1, PID: 41, Exit: "exit status 1"}
+		}, []string{"nothing is wrong with web\n"}},
 		{"stopped", func(_ *control.Service, w *ward) { w.look = sees(diag.Process{State: "stopped"}) },
 			[]string{"pid 42 is stopped: it does nothing at all\n    > kill -CONT 42\n"}},
 		{"silent", func(s *control.Service, _ *ward) { s.Generations[0].Workers[0].Heard = now.Add(-time.Minute) },

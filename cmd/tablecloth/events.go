@@ -85,5 +85,3 @@ func printEvent(w io.Writer, ev control.Event, asJSON bool) error {
 
 // eventText is what an event says, or else what can be said of its particulars.
 func eventText(ev control.Event) string { return phrase.Event(ev) }
-
-func crashLine(c control.Crash) string { return phrase.Crash(c) }

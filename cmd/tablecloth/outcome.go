@@ -67,7 +67,7 @@ func tellChanges(w io.Writer, c *control.Changes) {
 	for _, part := range []struct {
 		what  string
 		names []string
-	}{{"added", c.Added}, {"replaced", c.Replaced}, {"scaled", c.Scaled}, {"removed", c.Removed}, {"not touched", c.Unchanged}} {
+	}{{"added", c.Added}, {"replaced", c.Replaced}, {"scaled", c.Scaled}, {"adjusted", c.Adjusted}, {"removed", c.Removed}, {"not touched", c.Unchanged}} {
 		if len(part.names) > 0 {
 			fmt.Fprintf(w, "%-12s %s\n", part.what+":", strings.Join(part.names, ", "))
 		}

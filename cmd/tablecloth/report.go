@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/phrase"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -180,7 +181,7 @@ func (p *statusPrinter) generation(g control.Generation) {
 		}
 	}
 	if g.Deadline != nil {
-		p.line(number, "is ended by force in "+shortDuration(g.Deadline.Sub(p.now)))
+		p.line(number, phrase.Force(g, p.now))
 	}
 	for i, c := range g.Holdouts {
 		if i == 3 {
@@ -212,5 +213,5 @@ func (p *statusPrinter) lastCrash(c *control.Crash) {
 	if c == nil {
 		return
 	}
-	p.line("last crash", fmt.Sprintf("%s ago: gen %d pid %d %s", p.since(c.At), c.Generation, c.PID, crashLine(*c)))
+	p.line("last crash", fmt.Sprintf("%s ago: %s", p.since(c.At), phrase.Crash(*c)))
 }

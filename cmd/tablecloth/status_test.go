@@ -142,6 +142,28 @@ func TestStatusAsJSON(t *testing.T) {
 	golden(t, "status/fleet.json", b.String())
 }
 
+// TestStatusOfARollingUpgrade: not all of a generation is ended by force.
+func TestStatusOfARollingUpgrade(t *testing.T) {
+	deadline := now.Add(20 * time.Second)
+	worker := func(pid int, s control.State) control.Worker {
+		return control.Worker{Process: control.Process{PID: pid}, State: s}
+	}
+	for _, c := range []struct {
+		workers []control.Worker
+		want    string
+	}{
+		{[]control.Worker{worker(1, control.Draining)}, "is ended by force in 20s"},
+		{[]control.Worker{worker(1, control.Serving), worker(2, control.Draining)}, "pid 2 is ended by force in 20s"},
+		{[]control.Worker{worker(1, control.Draining), worker(2, control.Serving), worker(3, control.Draining)}, "the first of 2 workers is ended by force in 20s"},
+	} {
+		g := control.Generation{Number: 6, Confirmed: true, Deadline: &deadline, Workers: c.workers}
+		st := control.Status{Services: []control.Service{{Name: "web", State: control.Serving, Generations: []control.Generation{g}}}}
+		if text := reportOf(io.Discard, st, now, 80, nil); !strings.Contains(text, "gen 6        "+c.want+"\n") {
+			t.Errorf("%s is not in\n%s", c.want, text)
+		}
+	}
+}
+
 func TestTheTableIsAligned(t *testing.T) {
 	for _, colours := range []palette{false, true} {
 		var b strings.Builder

@@ -49,6 +49,7 @@ type Changes struct {
 	Added     []string `json:"added,omitempty"`
 	Replaced  []string `json:"replaced,omitempty"` // their definition or binary was another one, or they were asked for
 	Scaled    []string `json:"scaled,omitempty"`   // only their number of workers was another one
+	Adjusted  []string `json:"adjusted,omitempty"` // only what their processes don't see was another one: time-outs, say
 	Removed   []string `json:"removed,omitempty"`
 	Unchanged []string `json:"unchanged,omitempty"` // not touched
 }
@@ -112,7 +113,7 @@ type Generation struct {
 	Confirmed bool     `json:"confirmed"`          // it said itself that it is ready
 	ReadyBy   string   `json:"ready_by,omitempty"` // "library", "notify", "listen", "fd", "delay", "alive"
 	Workers   []Worker `json:"workers"`            // alone: one
-	// Deadline is when a drain ends by force; nil: none.
+	// Deadline is when a drain ends by force, the first one of several workers'; nil: none.
 	Deadline *time.Time `json:"deadline,omitempty"`
 	Holdouts []Conn     `json:"holdouts,omitempty"` // what a drain waits for, oldest first, at most 16
 }

@@ -290,7 +290,7 @@ func (s *service) describeGeneration(g generation) control.Generation {
 		if p.readyBy != "" {
 			d.ReadyBy = p.readyBy
 		}
-		if !p.deadline.IsZero() {
+		if !p.deadline.IsZero() && (d.Deadline == nil || p.deadline.Before(*d.Deadline)) {
 			at := p.deadline
 			d.Deadline = &at
 		}

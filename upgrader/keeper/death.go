@@ -84,8 +84,12 @@ func (s *service) obituary(p *process, e end, caught bool) {
 			c.Error = p.killed
 		}
 	}
+	text := c.Exit
+	if e.failed != nil && c.PID == 0 {
+		text = "could not be started: " + text
+	}
 	s.crash = c
-	s.tell(control.Event{Kind: kind, Generation: p.generation, PID: p.pid(), Text: c.Exit, Crash: c})
+	s.tell(control.Event{Kind: kind, Generation: p.generation, PID: c.PID, Text: text, Crash: c})
 	if len(s.conf.OnCrash) > 0 {
 		text, _ := json.Marshal(struct {
 			Service string `json:"service"`

@@ -53,6 +53,8 @@ func aLife() *control.Events {
 	at(0, control.Event{Kind: control.EventStart, PID: 1, Text: "start"})
 	at(0.3, control.Event{Kind: control.EventReady, PID: 1})
 	at(10, control.Event{Kind: control.EventStart, PID: 2, Text: "whatever a deploy tool calls itself"})
+	at(11, control.Event{Kind: control.EventStart, PID: 3, Text: "scale"})
+	at(11, control.Event{Kind: control.EventStart, PID: 4, Text: "roll back"})
 	at(12, control.Event{Kind: control.EventReady, PID: 2})
 	at(12, control.Event{Kind: control.EventUpgraded, Outcome: &control.Outcome{Result: control.Ready, Took: 2 * time.Second}})
 	at(12, control.Event{Kind: control.EventDrain, PID: 1})
@@ -114,6 +116,8 @@ func TestMetrics(t *testing.T) {
 		`tablecloth_output_dropped_lines_total{service="web"} 7`,
 		`tablecloth_worker_starts_total{service="web",trigger="start"} 1`,
 		`tablecloth_worker_starts_total{service="web",trigger="other"} 1`,
+		`tablecloth_worker_starts_total{service="web",trigger="scale"} 1`,
+		`tablecloth_worker_starts_total{service="web",trigger="roll_back"} 1`,
 		`tablecloth_crashes_total{kind="caught",service="web"} 1`,
 		`tablecloth_crashes_total{kind="panic",service="web"} 1`,
 		`tablecloth_crashes_total{kind="fatal_error",service="web"} 1`,

@@ -21,7 +21,7 @@ type tally struct {
 }
 
 var (
-	triggers   = []string{"start", "SIGHUP", "control", "api", "death", "crash", "leave", "other"}
+	triggers   = []string{"start", "SIGHUP", "control", "api", "death", "crash", "leave", "scale", "roll_back", "other"}
 	crashKinds = []string{"caught", "panic", "fatal_error", "exit", "signal", "watchdog", "not_started"}
 	killKinds  = []string{"kill_timeout", "watchdog"}
 	results    = []string{"ready", "failed", "timed_out"}
@@ -82,7 +82,7 @@ func (t *tally) know(service string) {
 func (t *tally) count(e control.Event) {
 	switch e.Kind {
 	case control.EventStart:
-		t.starts.WithLabelValues(e.Service, oneOf(triggers, e.Text)).Inc()
+		t.starts.WithLabelValues(e.Service, oneOf(triggers, text(e.Text))).Inc()
 		t.started[e.PID] = e.At
 		delete(t.drained, e.PID)
 	case control.EventReady:

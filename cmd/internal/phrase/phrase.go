@@ -138,7 +138,7 @@ func Event(ev control.Event) string {
 	case ev.Outcome != nil:
 		parts = append(parts, Outcome(*ev.Outcome))
 	case ev.Crash != nil:
-		parts = append(parts, Crash(*ev.Crash))
+		parts = append(parts, died(*ev.Crash))
 	}
 	if n := counts(ev.Counts); n != "" && ev.Kind != control.EventGap {
 		parts = append(parts, n)
@@ -156,14 +156,44 @@ func counts(all map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// Crash tells in a line how a process died, or that it caught a crash.
+// Crash tells in a line who died how, or has caught a crash.
 func Crash(c control.Crash) string {
+	if c.PID == 0 {
+		return fmt.Sprintf("gen %d %s", c.Generation, died(c))
+	}
+	return fmt.Sprintf("gen %d pid %d %s", c.Generation, c.PID, died(c))
+}
+
+func died(c control.Crash) string {
 	what := c.Error
 	if what == "" {
 		what = c.Exit
 	}
-	if c.Caught {
+	switch {
+	case c.Caught:
 		return fmt.Sprintf("caught after %s: %s", Duration(c.Uptime), FirstLine(what))
+	case c.PID == 0:
+		return "could not be started: " + FirstLine(what)
 	}
 	return fmt.Sprintf("died after %s: %s", Duration(c.Uptime), FirstLine(what))
+}
+
+// Force tells when a drain of a generation is ended by force, which has a deadline.
+func Force(g control.Generation, now time.Time) string {
+	left := Duration(g.Deadline.Sub(now))
+	drains := Drains(g)
+	switch {
+	case len(drains) > 1:
+		return fmt.Sprintf("the first of %d workers is ended by force in %s", len(drains), left)
+	case len(drains) < len(g.Workers) && len(drains) == 1:
+		return fmt.Sprintf("pid %d is ended by force in %s", drains[0].PID, left)
+	}
+	return "is ended by force in " + left
+}
+
+// Drains are the workers of a generation that have been told to end.
+func Drains(g control.Generation) []control.Worker {
+	return slices.DeleteFunc(slices.Clone(g.Workers), func(w control.Worker) bool {
+		return w.State != control.Draining && w.State != control.Stopping
+	})
 }

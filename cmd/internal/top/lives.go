@@ -1,19 +1,22 @@
 package top
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// life is what is known of a generation: when it entered its states, from the
-// first to the last of its workers. Times are zero where that hasn't happened.
+// life is what is known of a generation: when its first worker began and served,
+// and when none served any more, or was there. Times are zero where that hasn't
+// happened.
 type life struct {
 	number                          int
 	began, served, drained, endedAt time.Time
-	how                             string // it ended
-	processes                       map[int]bool
-	heard                           time.Time // the last event of it
+	how                             string                // it ended
+	processes                       map[int]control.State // that are there: starting, serving or draining
+	heard                           time.Time             // the last event of it
 }
 
 // lives are those of one service, oldest first.
@@ -36,7 +39,7 @@ func (ls lives) find(number int) *life {
 func (ls *lives) born(number int, at time.Time) *life {
 	l := ls.find(number)
 	if l == nil || !l.endedAt.IsZero() && at.After(l.endedAt) {
-		l = &life{number: number, began: at, processes: map[int]bool{}}
+		l = &life{number: number, began: at, processes: map[int]control.State{}}
 		*ls = append(*ls, l)
 		if len(*ls) > maxLives {
 			*ls = (*ls)[1:]
@@ -66,10 +69,14 @@ func (ls *lives) hear(ev control.Event) {
 	l.hear(ev)
 }
 
-// failed is the generation of an upgrade that has failed.
+// failed is the generation of an upgrade that has failed. Alone it is the old one
+// that says so.
 func (ls lives) failed(ev control.Event) *life {
+	if ev.Outcome == nil || ev.Generation > ev.Outcome.Generation {
+		return ls.find(ev.Generation)
+	}
 	for i := len(ls) - 1; i >= 0; i-- {
-		if l := ls[i]; l.endedAt.IsZero() && l.served.IsZero() && (ev.Outcome == nil || l.number > ev.Outcome.Generation) {
+		if l := ls[i]; l.endedAt.IsZero() && l.served.IsZero() && l.number > ev.Outcome.Generation {
 			return l
 		}
 	}
@@ -79,26 +86,26 @@ func (ls lives) failed(ev control.Event) *life {
 func (l *life) hear(ev control.Event) {
 	switch ev.Kind {
 	case control.EventStart:
-		if ev.PID != 0 {
-			l.processes[ev.PID] = true
-		}
+		l.is(ev.PID, control.Starting)
 	case control.EventReady, control.EventRoll:
 		if l.served.IsZero() {
 			l.served = ev.At
 		}
-		if ev.PID != 0 {
-			l.processes[ev.PID] = true
-		}
+		l.is(ev.PID, control.Serving)
 	case control.EventDrain:
-		if l.drained.IsZero() {
+		l.is(ev.PID, control.Draining)
+		if l.drained.IsZero() && !l.any(control.Serving) {
 			l.drained = ev.At
 		}
 	case control.EventResumed:
+		l.is(ev.PID, control.Serving)
 		l.drained = time.Time{}
 	case control.EventFailed:
-		l.end(ev.At, "failed")
+		l.fail(ev.At)
 	case control.EventKill:
-		l.how = "killed"
+		if l.how == "" {
+			l.how = "killed"
+		}
 	case control.EventGone, control.EventDeath:
 		if delete(l.processes, ev.PID); len(l.processes) > 0 {
 			return
@@ -109,6 +116,26 @@ func (l *life) hear(ev control.Event) {
 		}
 		l.end(ev.At, how)
 	}
+}
+
+func (l *life) is(pid int, s control.State) {
+	if pid != 0 {
+		l.processes[pid] = s
+	}
+}
+
+func (l *life) any(s control.State) bool {
+	return slices.Contains(slices.Collect(maps.Values(l.processes)), s)
+}
+
+// fail: of those that have not begun to serve nothing more is told. The others
+// are replaced, one after the other.
+func (l *life) fail(at time.Time) {
+	maps.DeleteFunc(l.processes, func(_ int, s control.State) bool { return s == control.Starting })
+	if len(l.processes) == 0 || l.served.IsZero() {
+		l.end(at, "failed")
+	}
+	l.how = "failed"
 }
 
 func (l *life) end(at time.Time, how string) {
@@ -149,13 +176,18 @@ func (ls *lives) meet(g control.Generation, asked time.Time) {
 	if !l.endedAt.IsZero() && asked.Sub(l.endedAt) > time.Second {
 		l.endedAt, l.how = time.Time{}, ""
 	}
+	if asked.After(l.heard) {
+		for _, w := range g.Workers {
+			l.is(w.PID, w.State)
+		}
+	}
 	switch g.State {
 	case control.Serving:
 		if l.served.IsZero() {
 			l.served = since
 		}
 	case control.Draining, control.Stopping:
-		if l.drained.IsZero() {
+		if l.drained.IsZero() && !l.any(control.Serving) {
 			l.drained = since
 		}
 	}

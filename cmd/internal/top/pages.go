@@ -135,7 +135,7 @@ func (m *Model) because(columns int) []line {
 	if c := s.LastCrash; c == nil {
 		p.text("there was none", faint)
 	} else {
-		p.text(fmt.Sprintf("%s ago: gen %d pid %d %s", since(m.now, c.At), c.Generation, c.PID, phrase.Crash(*c)), bad)
+		p.text(fmt.Sprintf("%s ago: %s", since(m.now, c.At), phrase.Crash(*c)), bad)
 		p.quote(c.Output)
 		if c.Stack != "" {
 			p.quote(strings.Split(strings.TrimSpace(c.Stack), "\n"))

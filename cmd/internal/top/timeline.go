@@ -156,6 +156,9 @@ func (m *Model) lifeNote(s *control.Service, l *life) line {
 	}
 	var parts []string
 	if g.Deadline != nil {
+		if n := len(phrase.Drains(g)); n < len(g.Workers) {
+			parts = append(parts, fmt.Sprintf("%d of %d drain", n, len(g.Workers)))
+		}
 		parts = append(parts, phrase.Duration(max(0, g.Deadline.Sub(m.now)).Truncate(time.Second))+" left")
 	}
 	if told {

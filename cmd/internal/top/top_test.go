@@ -359,6 +359,36 @@ func TestAloneLives(t *testing.T) {
 	}
 }
 
+// TestLivesOfARollback: one worker of generation 2 is still there when the upgrade
+// to 3 fails, and the others come back as 4.
+func TestLivesOfARollback(t *testing.T) {
+	var ls lives
+	failed := &control.Outcome{Generation: 2, Result: control.Failed}
+	for i, ev := range []control.Event{
+		{Kind: control.EventStart, Generation: 2, PID: 20}, {Kind: control.EventStart, Generation: 2, PID: 21},
+		{Kind: control.EventReady, Generation: 2, PID: 20}, {Kind: control.EventReady, Generation: 2, PID: 21},
+		{Kind: control.EventStart, Generation: 3, PID: 30}, {Kind: control.EventRoll, Generation: 3, PID: 30},
+		{Kind: control.EventDrain, Generation: 2, PID: 20},
+		{Kind: control.EventStart, Generation: 3, PID: 31}, {Kind: control.EventStart, Generation: 4, PID: 40},
+		{Kind: control.EventFailed, Generation: 3, Outcome: failed}, {Kind: control.EventReady, Generation: 4, PID: 40},
+		{Kind: control.EventDrain, Generation: 3, PID: 30}, {Kind: control.EventKill, Generation: 3, PID: 30}, {Kind: control.EventGone, Generation: 3, PID: 30},
+	} {
+		ev.At = noon.Add(time.Duration(i) * time.Second)
+		ls.hear(ev)
+	}
+	var got []string
+	for _, l := range ls {
+		at := 0
+		if !l.endedAt.IsZero() {
+			at = int(l.endedAt.Sub(noon) / time.Second)
+		}
+		got = append(got, fmt.Sprintf("%d %s %s %d", l.number, l.state(noon.Add(time.Minute)), l.how, at))
+	}
+	if want := "2 serving  0, 3  failed 13, 4 serving  0"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %q", strings.Join(got, ", "), want)
+	}
+}
+
 func TestKilledAndDiedLives(t *testing.T) {
 	var ls lives
 	for i, ev := range []control.Event{

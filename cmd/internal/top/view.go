@@ -179,7 +179,7 @@ func (m *Model) detail(s *control.Service, columns int) []line {
 		lines = append(lines, say(fmt.Sprintf(" upgrade %s ago: ", since(m.now, o.At)), faint).and(phrase.FirstLine(strings.TrimPrefix(phrase.Outcome(*o), "upgrade ")), as))
 	}
 	if c := s.LastCrash; c != nil {
-		lines = append(lines, say(fmt.Sprintf(" crash %s ago: ", since(m.now, c.At)), faint).and(fmt.Sprintf("gen %d pid %d %s", c.Generation, c.PID, phrase.Crash(*c)), plain))
+		lines = append(lines, say(fmt.Sprintf(" crash %s ago: ", since(m.now, c.At)), faint).and(phrase.Crash(*c), plain))
 	}
 	for _, g := range s.Generations {
 		if len(g.Holdouts) > 0 {
