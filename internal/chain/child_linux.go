@@ -7,14 +7,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/rawclone"
 )
 
-// This file runs between clone(2) and execve(2), in a process which has one
-// thread and no Go runtime: the scheduler, the collector and the other threads
-// stayed behind, and any lock may be held for ever. Its memory is a copy, so
-// nothing that it does there is seen elsewhere. Nothing here may allocate, grow
-// the stack, store a pointer, or call anything but RawSyscall6. A test reads the
-// compiled code to see that it doesn't.
+// This file runs between clone(2) and execve(2): package rawclone says what it
+// may not do, and a test reads the compiled code to see that it doesn't.
 
 // call is a system call that the new process makes. step is the number of what it
 // is a step of, from 1; 0: it may fail.
@@ -50,62 +48,51 @@ const (
 
 var child image
 
-// launch makes the new process; in it, the call never returns.
-//
-// No signal may reach a Go handler there, so all are blocked from before the
-// clone on. The caller is locked to its thread, which gets its mask back.
+// launch makes the new process; in it, the call never returns. The caller is locked
+// to its thread.
 //
 //go:noinline
 //go:norace
 //go:nosplit
 func launch() (pid uintptr, errno syscall.Errno) {
-	child.mask = ^uint64(0)
-	if errno = swapMask(); errno != 0 {
-		return 0, errno
-	}
-	pid, errno = clone()
+	pid, errno = rawclone.Clone(unix.CLONE_PIDFD|uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&child.pidfd)), &child.mask)
 	if errno == 0 && pid == 0 {
 		become()
 	}
-	swapMask()
 	return pid, errno
 }
 
-// swapMask exchanges the thread's signal mask with child.mask.
-//
-//go:noinline
-//go:norace
-//go:nosplit
-func swapMask() syscall.Errno {
-	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-		uintptr(unsafe.Pointer(&child.mask)), uintptr(unsafe.Pointer(&child.mask)), 8, 0, 0)
-	return errno
-}
-
-//go:noinline
-//go:norace
-//go:nosplit
-func clone() (pid uintptr, errno syscall.Errno) {
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_PIDFD|uintptr(unix.SIGCHLD), 0,
-		uintptr(unsafe.Pointer(&child.pidfd)), 0, 0, 0)
-	return pid, errno
-}
-
-// become does what was planned, and becomes the program.
+// become does what was planned, and becomes the program. Its parts are functions
+// for the sake of the stack: without a stack check there are 800 bytes for all, also
+// where nothing is optimised.
 //
 //go:noinline
 //go:norace
 //go:nosplit
 func become() {
+	carryOut()
+	introduce()
+	resetSignals()
+	rawclone.SwapMask(&child.mask)
+	execute()
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func carryOut() {
 	for _, c := range child.calls {
 		_, _, errno := syscall.RawSyscall6(c.nr, c.args[0], c.args[1], c.args[2], c.args[3], 0, 0)
 		if errno != 0 && c.step != 0 {
 			fail(errno, c.step)
 		}
 	}
-	introduce()
-	resetSignals()
-	swapMask()
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func execute() {
 	var last syscall.Errno
 	for _, path := range child.paths {
 		if path != 0 && (last == 0 || last == unix.ENOENT || last == unix.EACCES) {

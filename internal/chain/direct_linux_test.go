@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tablecloth-go/tablecloth/internal/rawclone/rawtest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -168,57 +168,9 @@ func TestManyAtOnce(t *testing.T) {
 	noise.Wait()
 }
 
-// betweenTheCalls are the functions that run between clone(2) and execve(2).
-var betweenTheCalls = []string{"launch", "swapMask", "clone", "become", "introduce", "write", "resetSignals", "fail"}
-
-// TestCompiledCode reads what the compiler made of them: no stack check, no
-// write barrier, no call of the runtime, nothing for the race detector.
+// TestCompiledCode is about the functions that run between clone(2) and execve(2):
+// no stack check, no write barrier, no call of the runtime, nothing for the race
+// detector.
 func TestCompiledCode(t *testing.T) {
-	_, err := exec.LookPath("go")
-	testenv.Need(t, "the go command, to read what it makes", err == nil)
-	for _, flags := range [][]string{{}, {"-race"}} {
-		if len(flags) > 0 && testenv.Count(0, 1) == 0 {
-			continue // the first time it compiles the standard library
-		}
-		checkCode(t, flags)
-	}
-}
-
-var (
-	function = regexp.MustCompile(`^(\S+) STEXT (.*)`)
-	called   = regexp.MustCompile(`\t(?:CALL|BL|JMP|B)\t(\S+)\(SB\)`)
-)
-
-func checkCode(t *testing.T, flags []string) {
-	out, err := exec.Command("go", append(append([]string{"build", "-gcflags=-S"}, flags...), ".")...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	seen := map[string]bool{}
-	now := ""
-	for line := range strings.Lines(string(out)) {
-		if m := function.FindStringSubmatch(line); m != nil {
-			if now = local(m[1]); slices.Contains(betweenTheCalls, now) {
-				seen[now] = true
-				if !strings.Contains(m[2], "nosplit") {
-					t.Errorf("%s has a stack check", now)
-				}
-			}
-		}
-		m := called.FindStringSubmatch(line)
-		if m != nil && slices.Contains(betweenTheCalls, now) && m[1] != "syscall.RawSyscall6" && !slices.Contains(betweenTheCalls, local(m[1])) {
-			t.Errorf("%v: %s calls %s", flags, now, m[1])
-		}
-	}
-	if len(seen) != len(betweenTheCalls) {
-		t.Errorf("only found %v", seen)
-	}
-}
-
-// local returns the name of a function of this package; methods keep theirs.
-func local(name string) string {
-	if _, after, ok := strings.Cut(name, "/chain."); ok {
-		return after
-	}
-	return name
+	rawtest.Compiled(t, []string{"launch", "become", "carryOut", "execute", "introduce", "write", "resetSignals", "fail"})
 }

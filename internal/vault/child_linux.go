@@ -7,14 +7,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/rawclone"
 )
 
-// This file runs between clone(2) and the end of the vault, in a process which
-// has one thread and no Go runtime: the scheduler, the collector and the other
-// threads stayed behind, and any lock may be held for ever. So nothing here may
-// allocate, grow the stack, store a pointer, convert through unsafe.Pointer
-// from an integer, or call anything but RawSyscall6. A test reads the compiled
-// code to see that it doesn't.
+// This file runs between clone(2) and the end of the vault: package rawclone says
+// what it may not do, and a test reads the compiled code to see that it doesn't.
 
 // What the vault sleeps on. A descriptor of -1 is passed over.
 const (
@@ -58,11 +56,8 @@ func prepare(sock, worker int) {
 	copy(c.name[:], "tc-vault")
 }
 
-// launch makes the vault. In it, the call never returns.
-//
-// The caller is locked to its thread. No signal may reach a Go handler in the
-// child, so all are blocked from before the clone on; the thread gets its mask
-// back, the vault keeps them blocked.
+// launch makes the vault. In it, the call never returns, and all signals stay
+// blocked. The caller is locked to its thread.
 //
 // The small functions keep the stack low: without a stack check there are 800
 // bytes for all, also where nothing is optimised.
@@ -71,35 +66,10 @@ func prepare(sock, worker int) {
 //go:norace
 //go:nosplit
 func launch() (pid uintptr, errno syscall.Errno) {
-	child.mask = ^uint64(0)
-	if errno = swapMask(); errno != 0 {
-		return 0, errno
-	}
-	pid, errno = clone()
+	pid, errno = rawclone.Clone(unix.CLONE_FILES|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, &child.mask)
 	if errno == 0 && pid == 0 {
 		serve()
 	}
-	swapMask()
-	return pid, errno
-}
-
-// swapMask exchanges the thread's signal mask with child.mask.
-//
-//go:noinline
-//go:norace
-//go:nosplit
-func swapMask() syscall.Errno {
-	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-		uintptr(unsafe.Pointer(&child.mask)), uintptr(unsafe.Pointer(&child.mask)), 8, 0, 0)
-	return errno
-}
-
-//go:noinline
-//go:norace
-//go:nosplit
-func clone() (pid uintptr, errno syscall.Errno) {
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE,
-		unix.CLONE_FILES|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	return pid, errno
 }
 

@@ -133,7 +133,7 @@ var causes = map[string]string{
 }
 
 func TestEveryCauseOfDeath(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		causes["memory"] = "exit status 66" // the detector's own memory ends first
 	}
 	modes := slices.Sorted(maps.Keys(causes))
