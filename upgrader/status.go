@@ -2,6 +2,7 @@ package upgrader
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -38,7 +39,7 @@ func (l *life) service() control.Service {
 	u := l.u
 	own := l.ownGeneration()
 	s := control.Service{
-		Name:        filepath.Base(os.Args[0]),
+		Name:        serviceName(),
 		State:       own.State,
 		Generation:  u.generation,
 		Listen:      u.inventory.listening(),
@@ -137,6 +138,9 @@ type backend struct{ u *Upgrader }
 func (b backend) Status() control.Status { return b.u.Status() }
 
 func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
+	if err := anothers(append(r.Services, r.Service)); err != nil {
+		return control.Outcome{ID: r.ID, Result: control.Refused, Trigger: r.Trigger, Reason: err.Message, Hint: err.Hint}
+	}
 	if len(r.Args) > 0 || r.Restart {
 		return control.Outcome{ID: r.ID, Result: control.Refused, Trigger: r.Trigger,
 			Reason: "without a keeper a generation is started with the arguments of the one before",
@@ -153,9 +157,25 @@ func (b backend) Outcome(ctx context.Context, id string) (control.Outcome, bool)
 }
 
 func (b backend) Stop(_ context.Context, r control.StopRequest) error {
+	if err := anothers(append(r.Services, r.Service)); err != nil {
+		return err
+	}
 	b.u.ask(func(l *life) { l.stop(r, "") })
 	return nil
 }
+
+// anothers refuses names that aren't this service's.
+func anothers(names []string) *control.Error {
+	own := serviceName()
+	for _, name := range names {
+		if name != "" && name != own {
+			return &control.Error{Message: fmt.Sprintf("no service is called %q", name), Hint: "there is " + own}
+		}
+	}
+	return nil
+}
+
+func serviceName() string { return filepath.Base(os.Args[0]) }
 
 func (b backend) Live() bool { return true }
 

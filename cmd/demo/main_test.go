@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
 // The test binary is the service, if told so.
@@ -196,6 +197,28 @@ func TestUpgradeTellsItsStory(t *testing.T) {
 	fmt.Fprint(c, "still there?\n")
 	if s, err := br.ReadString('\n'); err != nil || s != "still there?\n" {
 		t.Errorf("the old connection says %q, %v", s, err)
+	}
+}
+
+// Who names another service, and asks this one, is told so.
+func TestAnothersName(t *testing.T) {
+	d := start(t)
+	c := proctest.Dial(t, filepath.Join(d.dir, "control"))
+	out := proctest.Upgrade(t, c, control.UpgradeRequest{Service: "another"})
+	if out.Result != control.Refused || !strings.Contains(out.Reason, `no service is called "another"`) {
+		t.Errorf("%+v", out)
+	}
+	if err := c.Stop(t.Context(), control.StopRequest{Services: []string{"another"}}); err == nil {
+		t.Error("it stops")
+	}
+	if _, err := c.Scale(t.Context(), control.ScaleRequest{Workers: 2}); err == nil {
+		t.Error("it scales")
+	}
+	if pid := d.pid(); pid != d.cmd.Process.Pid {
+		t.Errorf("pid %d serves", pid)
+	}
+	if out := proctest.Upgrade(t, c, control.UpgradeRequest{Service: proctest.Status(t, c).Name}); out.Result != control.Ready {
+		t.Errorf("%+v", out)
 	}
 }
 

@@ -144,12 +144,18 @@ func (f *fakeService) Ready() bool { return true }
 
 func startService(t *testing.T, f *fakeService) *fakeService {
 	t.Helper()
+	return serve(t, f, f)
+}
+
+// serve answers by b, which is f or a part of it.
+func serve(t *testing.T, f *fakeService, b control.Backend) *fakeService {
+	t.Helper()
 	ln, err := control.Listen(filepath.Join(t.TempDir(), "control"), control.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.path, f.ln, f.events = ln.Path(), ln, control.NewEvents(0)
-	f.server = &control.Server{Backend: f, Events: f.events}
+	f.server = &control.Server{Backend: b, Events: f.events}
 	served := make(chan error, 1)
 	go func() { served <- f.server.Serve(ln) }()
 	t.Cleanup(func() {

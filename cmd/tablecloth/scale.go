@@ -42,7 +42,7 @@ func newScaleCommand() *cobra.Command {
 					return client.Scale(ctx, r)
 				})
 				if err != nil {
-					return err
+					return refusedUnlessGone("scaling", err)
 				}
 				if err := tellScaled(cmd, client, out, o.asJSON); err != nil {
 					return err

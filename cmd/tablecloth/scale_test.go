@@ -28,6 +28,14 @@ func TestScale(t *testing.T) {
 	}
 }
 
+// A service that replaces itself has no workers.
+func TestAloneNothingIsScaled(t *testing.T) {
+	alone := &fakeService{}
+	f := serve(t, alone, struct{ control.Backend }{alone})
+	tablecloth(t, "scale", "--control", f.path, "2").
+		expect(t, exitRefused, "", "tablecloth: error: scaling refused: this service has no workers that could be scaled\ntablecloth: hint: ")
+}
+
 func TestBroadcast(t *testing.T) {
 	var heard []control.Broadcast
 	f := startService(t, &fakeService{hear: func(b control.Broadcast) (control.BroadcastAnswer, error) {
