@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // few kinds by default, all of them in a soak.
@@ -56,7 +58,7 @@ func TestReloadedManager(t *testing.T) {
 			u.systemctl(verb)
 			u.systemctl("reload", u.name)
 			generation++
-			await(t, load.Answered(generation), "the next generation")
+			proctest.Await(t, "the next generation", load.Answered(generation))
 			u.mustServe(generation)
 		}
 		if err := report().Err(); err != nil {

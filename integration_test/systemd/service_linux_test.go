@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/server"
 )
@@ -28,7 +29,7 @@ const (
 // Files in the service's directory, by which a test tells the next generation
 // what to do.
 const (
-	fileFail  = "fail"  // before it is ready: "exit", "hang"
+	fileFail  = "fail"  // before it is ready
 	fileDelay = "delay" // how long it takes until it is ready
 	fileLines = "lines" // print a numbered line every so often
 
@@ -40,18 +41,15 @@ const failStatus = 7
 func serve() int {
 	log := logrus.New()
 	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-	switch told(fileFail) {
-	case "exit":
+	if told(fileFail) != "" {
 		log.Error("the configuration is broken")
 		return failStatus
-	case "hang":
-		time.Sleep(time.Hour)
 	}
 	var handler http.Handler // made when the generation is known
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) })}
 	s, err := server.New(server.Options{
 		PIDFile:      os.Getenv(envPIDFile),
-		ReadyTimeout: 10 * time.Second,
+		ReadyTimeout: 30 * time.Second,
 		KillTimeout:  killTimeout,
 		StopTimeout:  stopTimeout,
 		Log:          log,
@@ -63,7 +61,7 @@ func serve() int {
 	generation := s.Upgrader().Generation()
 	handler = routes(generation)
 	if d, err := time.ParseDuration(told(fileDelay)); err == nil {
-		time.Sleep(d)
+		proctest.Pace(d)
 	}
 	counted := countLines(generation)
 	err = s.Run(context.Background())
@@ -75,8 +73,9 @@ func serve() int {
 	return 0
 }
 
-// routes are those of strict clients, and one whose answer begins at once and ends
-// after the time that the client asked for, or when all are released.
+// routes are those of strict clients, one whose answer begins at once and ends after
+// the time that the client asked for, or when all are released, and one which gives
+// none.
 func routes(generation int) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", strict.Handler(generation))
@@ -98,13 +97,17 @@ func routes(generation int) http.Handler {
 			return
 		}
 	})))
+	mux.Handle("GET /hang", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints) // it has been given to this process
+		<-r.Context().Done()
+	}))
 	return mux
 }
 
 // Timeouts of the service. Whoever asks for more than KillTimeout is cut.
 const (
 	killTimeout = 20 * time.Second
-	stopTimeout = 3 * time.Second
+	stopTimeout = 8 * time.Second
 )
 
 func told(file string) string {

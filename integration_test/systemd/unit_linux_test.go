@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
@@ -214,13 +215,13 @@ func (u *unit) kill(pid int, sig syscall.Signal) {
 func (u *unit) await(property string, is func(string) bool) string {
 	u.t.Helper()
 	v := ""
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if v = u.show(property); is(v) {
-			return v
+	proctest.Check(u.t, func() error {
+		if v = u.show(property); !is(v) {
+			return fmt.Errorf("%s is %q", property, v)
 		}
-	}
-	u.t.Fatalf("%s is %q", property, v)
-	return ""
+		return nil
+	})
+	return v
 }
 
 func (u *unit) write(file, text string) {
@@ -236,11 +237,7 @@ func (u *unit) remove(file string) { os.Remove(filepath.Join(u.dir, file)) }
 func (u *unit) start() {
 	u.t.Helper()
 	u.systemctl("start", u.name)
-	for deadline := time.Now().Add(patience); u.show("Type") == "simple" && u.refused(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			u.t.Fatal("the service doesn't listen")
-		}
-	}
+	proctest.Poll(u.t, "the service's socket", func() bool { return u.show("Type") != "simple" || !u.refused() })
 }
 
 // who serves, asked by a connection of its own.
@@ -296,17 +293,8 @@ func (u *unit) clients(groups ...strict.Group) (*strict.Running, func() *strict.
 	}
 	ctx, cancel := context.WithCancel(u.t.Context())
 	r := strict.Load{Network: "tcp", Addr: u.addr, Groups: groups, Timeout: patience}.Start(ctx)
-	await(u.t, r.Answered(1), "the first answer")
+	proctest.Await(u.t, "the first answer", r.Answered(1))
 	return r, func() *strict.Report { cancel(); return r.Wait() }
-}
-
-func await(t *testing.T, c <-chan struct{}, what string) {
-	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(patience):
-		t.Fatalf("%s didn't come within %v", what, patience)
-	}
 }
 
 // systemdVersion of this bed.

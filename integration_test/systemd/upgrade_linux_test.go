@@ -2,10 +2,15 @@ package systemd
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
 
 // TestUnits has the life of each kind of unit, under clients who never try again.
@@ -54,8 +59,11 @@ func (u *unit) startWhenReady() {
 func (u *unit) mustServe(generation int) (pid int) {
 	u.t.Helper()
 	pid, g := u.who()
-	for deadline := time.Now().Add(patience); u.kept && g < generation && time.Now().Before(deadline); {
-		pid, g = u.who() // the keeper doesn't wait until its old workers have stopped accepting
+	if u.kept { // the keeper doesn't wait until its old workers have stopped accepting
+		proctest.Poll(u.t, fmt.Sprint("generation ", generation), func() bool {
+			pid, g = u.who()
+			return g >= generation
+		})
 	}
 	if g != generation {
 		u.t.Fatalf("generation %d serves, not %d", g, generation)
@@ -90,7 +98,7 @@ func (u *unit) upgrades(answered func(int) <-chan struct{}, n int) {
 			u.systemctl("reload", u.name)
 		} else {
 			u.kill(u.mainPID(), syscall.SIGHUP)
-			await(u.t, answered(generation), fmt.Sprint("an answer of generation ", generation))
+			proctest.Await(u.t, fmt.Sprint("an answer of generation ", generation), answered(generation))
 		}
 		pid := u.mustServe(generation)
 		if pid == serving {
@@ -164,12 +172,28 @@ func (u *unit) begin(d time.Duration) answer {
 // stopDuringDrain: it restarts nothing, and leaves nothing.
 func (u *unit) stopDuringDrain() {
 	u.t.Helper()
-	long := u.begin(stopTimeout / 3)
+	long := u.begin(time.Hour)
 	u.systemctl("reload", u.name)
+	u.releaseOnStop()
 	u.stop()
 	if body, err := long.rest(); err != nil || body != "complete" {
 		u.t.Errorf("a request under way at the stop: %q, %v", body, err)
 	}
+}
+
+// releaseOnStop lets end what is under way as soon as the unit is being stopped.
+func (u *unit) releaseOnStop() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		proctest.Settles(patience, func() error {
+			if state, err := command("systemctl", "show", "-P", "ActiveState", u.name); err != nil || state == "active" || state == "reloading" {
+				return fmt.Errorf("%s, %v", state, err)
+			}
+			return nil
+		})
+		os.WriteFile(filepath.Join(u.dir, fileRelease), []byte("now"), 0o644)
+	})
+	u.t.Cleanup(watch.Wait)
 }
 
 // stop ends the service, and checks that it has ended well.
@@ -214,7 +238,10 @@ func TestStopAfterUpgrade(t *testing.T) {
 			old := u.mainPID()
 			u.systemctl("reload", u.name)
 			awaitEnd(t, old)
-			long := u.begin(stopTimeout / 3)
+			long := u.begin(stopTimeout * 3 / 4)
+			if !without {
+				u.releaseOnStop()
+			}
 			u.systemctl("stop", u.name)
 			body, err := long.rest()
 			if complete := err == nil && body == "complete"; complete == without {
@@ -226,9 +253,5 @@ func TestStopAfterUpgrade(t *testing.T) {
 
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); syscall.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d has not ended", pid)
-		}
-	}
+	proctest.Poll(t, fmt.Sprintf("the end of process %d", pid), func() bool { return syscall.Kill(pid, 0) != nil })
 }
