@@ -79,6 +79,8 @@ func (s *service) decide(t action) {
 	switch {
 	case t.why == byStart:
 		return
+	case t.condition == toAdjust:
+		return
 	case t.condition == toScale:
 		s.scaled(o)
 		return

@@ -3,10 +3,12 @@ package keeper
 import (
 	"reflect"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
+	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -22,6 +24,9 @@ type design struct {
 func (s *service) install(d *design) {
 	elsewhere := d.pidfile != s.pidfile
 	s.conf, s.sockets, s.pidfile = d.conf, d.sockets, d.pidfile
+	if good := s.programs[s.state.good]; good != nil { // it may be the one of before
+		good.conf = d.conf
+	}
 	if pid := s.acting(control.Outcome{}).PID; elsewhere && pid != 0 {
 		s.a.os.announce(notice{kind: "pidfile", pidfile: d.pidfile, worker: pid})
 	}
@@ -60,10 +65,11 @@ func (a *actor) letGo() {
 	}
 	var gone []*socket
 	a.held.sockets = slices.DeleteFunc(a.held.sockets, func(k *socket) bool {
-		if !sockets[k] {
-			gone = append(gone, k)
+		if sockets[k] || a.lent(k) {
+			return false
 		}
-		return !sockets[k]
+		gone = append(gone, k)
+		return true
 	})
 	a.closeSockets(gone)
 	a.held.pidfiles = slices.DeleteFunc(a.held.pidfiles, func(f *pidfile.File) bool {
@@ -74,16 +80,77 @@ func (a *actor) letGo() {
 	})
 }
 
+// lentPace is how often it is looked whether a process still has a socket.
+const lentPace = 100 * time.Millisecond
+
+// lent reports whether a process that drains may still have a socket that nobody
+// wants any more: as long as it has, nobody could bind that address anew, so it is
+// held for whoever wants it again. A path can be had at any time.
+func (a *actor) lent(k *socket) bool {
+	if k.path != "" || k.lent {
+		return k.lent
+	}
+	var pids []int
+	a.each(func(p *process) {
+		if p.pid() != 0 && slices.Contains(p.sockets, k) {
+			pids = append(pids, p.pid())
+		}
+	})
+	if k.lent = len(pids) > 0; k.lent {
+		go a.takeBack(k, pids)
+	}
+	return k.lent
+}
+
+// takeBack waits until none of some processes has a socket any more.
+func (a *actor) takeBack(k *socket, pids []int) {
+	pace := time.NewTicker(lentPace)
+	defer pace.Stop()
+	for slices.ContainsFunc(pids, func(pid int) bool { has, _ := proc.HasSocket(pid, k.inode); return has }) {
+		select {
+		case <-pace.C:
+		case <-a.done:
+			return
+		}
+	}
+	a.post(func() {
+		k.lent = false
+		a.each(func(p *process) {
+			if slices.Contains(pids, p.pid()) {
+				p.sockets = slices.DeleteFunc(slices.Clone(p.sockets), func(o *socket) bool { return o == k })
+			}
+		})
+		a.letGo()
+	})
+}
+
+// each calls f for every process there is.
+func (a *actor) each(f func(*process)) {
+	for _, s := range a.services {
+		for _, p := range s.procs {
+			f(p)
+		}
+	}
+}
+
 // closeSockets closes some that aren't among those held any more. Another one may
-// have the same path, or name.
+// have the same path.
 func (a *actor) closeSockets(gone []*socket) {
 	for _, k := range gone {
-		same := func(f func(*socket) bool) bool { return slices.ContainsFunc(a.held.sockets, f) }
-		if !same(func(o *socket) bool { return o.name == k.name }) {
-			a.os.announce(notice{kind: "store", remove: []string{k.name}})
-		}
-		k.close(!same(func(o *socket) bool { return o.path == k.path }))
+		a.unstore(k.name)
+		k.close(!slices.ContainsFunc(a.held.sockets, func(o *socket) bool { return o.path == k.path }))
 	}
+}
+
+// unstore has the service manager let go of what isn't held any more. It drops all
+// of a name, so it is given again what is held by that name still.
+func (a *actor) unstore(name string) {
+	held := slices.Clone(a.held.sockets)
+	for _, s := range a.services {
+		held = append(held, s.stored...)
+	}
+	held = slices.DeleteFunc(held, func(k *socket) bool { return k.name != name })
+	a.os.announce(notice{kind: "store", remove: []string{name}, store: held})
 }
 
 // alias is the same socket under another name.
@@ -110,4 +177,19 @@ func (c *Service) sameAs(o *Service) bool {
 	a, b := *c, *o
 	a.Workers, b.Workers = 0, 0
 	return reflect.DeepEqual(&a, &b)
+}
+
+// looksAs reports whether two definitions mean the same to the processes.
+func (c *Service) looksAs(o *Service) bool {
+	a, b := c.looks(), o.looks()
+	return a.sameAs(&b)
+}
+
+// looks is a definition without what only the keeper goes by.
+func (c Service) looks() Service {
+	c.Rolling, c.SerialStart, c.MaxDraining = false, false, 0
+	c.ReadyTimeout, c.KillTimeout, c.StopTimeout = 0, 0, 0
+	c.Restart, c.GiveUp, c.MaxDeaths, c.DeathWindow, c.GiveUpPause = "", "", 0, 0, 0
+	c.OnCrash, c.WorkerPIDFile = nil, ""
+	return c
 }

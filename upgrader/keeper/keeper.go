@@ -101,8 +101,7 @@ func (a *actor) settle() {
 		gone := s.leaving && s.state.phase == ended && len(a.services) > 1
 		if gone {
 			s.release()
-			s.dropStored()
-			a.later = append(a.later, a.letGo)
+			a.later = append(a.later, s.dropStored, a.letGo)
 		}
 		return gone
 	})

@@ -275,8 +275,8 @@ func (m *machine) stop(e event) {
 	if e.gently {
 		timeout, reason = m.policy.killTimeout, kept.Replaced
 	}
-	if m.phase != stopping {
-		m.phase, m.waiting = stopping, false
+	if m.phase != stopping || m.gently && !e.gently {
+		m.phase, m.waiting, m.gently = stopping, false, e.gently
 		for _, o := range []*order{m.change, m.further} {
 			if o != nil {
 				m.answer(o.requests, control.Refused, "the service is being stopped")
@@ -284,7 +284,7 @@ func (m *machine) stop(e event) {
 		}
 		m.change, m.further = nil, nil
 		m.each(func(_ *generation, w *worker) {
-			if w.life != doomed {
+			if w.life < draining || w.life == draining && !e.gently {
 				m.drain(w, reason, timeout)
 			}
 		})

@@ -30,6 +30,7 @@ var (
 	failing = with(func(p *policy) { p.restart = RestartOnFailure })
 	rolling = with(func(p *policy) { p.workers = 3; p.rolling = true })
 	serial  = with(func(p *policy) { p.workers = 2; p.serial = true })
+	hasty   = with(func(p *policy) { p.killTimeout = time.Second; p.maxDeaths = -1 })
 	exits   = with(func(p *policy) { p.exitOnGiveUp = true; p.maxDeaths = 0 })
 )
 
@@ -67,6 +68,8 @@ func parseEvent(t testing.TB, line string, at time.Time) event {
 			e.absent = true
 		case "now":
 			e.now = true
+		case "gently":
+			e.gently = true
 		default:
 			if _, err := fmt.Sscan(w, &n); err != nil {
 				t.Fatalf("%s: %v", line, err)
@@ -80,6 +83,10 @@ func parseEvent(t testing.TB, line string, at time.Time) event {
 		return e
 	case "scale":
 		e.kind, e.condition, e.workers, e.request = evRequest, toScale, n, 70
+		return e
+	case "adjust":
+		p := hasty
+		e.kind, e.condition, e.policy, e.request = evRequest, toAdjust, &p, 70
 		return e
 	case "hup":
 		e.kind, e.why = evRequest, bySignal
@@ -187,6 +194,7 @@ var situations = []struct {
 	{"gave up on one that still answers", testPolicy, "start, ready 1, +2s, died 1, ready 2, +2s, died 2, ready 3, +2s, crashed 3"},
 	{"stopping", testPolicy, "start, ready 1, +2s, stop"},
 	{"stopping, two drain", testPolicy, "start, ready 1, +2s, request 7, ready 2, stop"},
+	{"leaving", testPolicy, "start, ready 1, +2s, stop gently"},
 	{"ended", testPolicy, "start, ready 1, +2s, stop, died 1"},
 	{"two workers: first start", two, "start"},
 	{"two workers: one is ready", two, "start, ready 1"},
@@ -211,8 +219,8 @@ var situations = []struct {
 
 // inputs are all events, for each process that a situation above may have.
 func inputs() []string {
-	all := []string{"start", "request 70", "request 70 now", "restart 70", "scale 1", "scale 3", "hup 0", "cancel 7", "cancel 8",
-		"stop", "stop now", "ready-timeout 1", "ready-timeout 2", "backoff-over 1", "pause-over 1"}
+	all := []string{"start", "request 70", "request 70 now", "restart 70", "scale 1", "scale 3", "adjust", "hup 0", "cancel 7", "cancel 8",
+		"stop", "stop now", "stop gently", "ready-timeout 1", "ready-timeout 2", "backoff-over 1", "pause-over 1"}
 	for _, kind := range []string{"ready", "died", "crashed", "leaving", "hung", "kill-timeout"} {
 		for proc := 1; proc <= 6; proc++ {
 			all = append(all, fmt.Sprintf("%s %d", kind, proc))

@@ -16,11 +16,14 @@ func (m *machine) begin() {
 	if o.policy != nil {
 		p = *o.policy
 	}
-	if o.workers > 0 {
+	switch {
+	case o.workers > 0:
 		p.workers = o.workers
+	case o.condition == toAdjust:
+		p.workers = m.policy.workers
 	}
 	o.policy = &p
-	if o.condition == toScale && m.scaled(o) {
+	if o.condition >= toScale && m.scaled(o) {
 		return
 	}
 	if m.phase == paused {
@@ -29,10 +32,10 @@ func (m *machine) begin() {
 		o.alone = true
 	}
 	program, first := m.good, 0
-	switch {
-	case o.condition == toUpgrade:
+	switch o.condition {
+	case toUpgrade:
 		program = 0
-	case o.condition == toScale:
+	case toScale:
 		first = m.policy.workers
 	}
 	for i := first; i < p.workers; i++ {
@@ -49,13 +52,15 @@ func (m *machine) serves() bool {
 	return found
 }
 
-// scaled deals with an order to scale for which nothing needs to be started.
+// scaled deals with an order to scale, or to adjust, for which nothing needs to be
+// started.
 func (m *machine) scaled(o *order) bool {
 	result, reason := control.Ready, ""
 	switch {
+	case o.policy.workers <= m.policy.workers:
 	case m.phase == paused:
 		result, reason = control.Refused, "nothing is started until the pause after too many deaths is over"
-	case m.good == 0 || o.policy.workers <= m.policy.workers:
+	case m.good == 0:
 	default:
 		return false
 	}
@@ -143,7 +148,7 @@ func (m *machine) request(e event) {
 	}
 	o := m.further
 	o.merge(e)
-	if e.condition != toScale {
+	if e.condition < toScale {
 		m.deaths, m.quick = nil, 0
 	}
 	if e.request == 0 {
@@ -156,14 +161,11 @@ func (m *machine) request(e event) {
 	}
 }
 
-// merge makes one order of two: an upgrade is more than a restart, and that is
-// more than a change of numbers.
+// merge makes one order of two: an upgrade is more than a restart, that is more
+// than a change of numbers, and that more than one of policy.
 func (o *order) merge(e event) {
-	if e.condition == toUpgrade || o.condition == toScale {
-		if e.condition != o.condition {
-			o.why = e.why
-		}
-		o.condition = e.condition
+	if e.condition < o.condition {
+		o.condition, o.why = e.condition, e.why
 	}
 	if e.args != nil {
 		o.args = e.args

@@ -34,6 +34,7 @@ const (
 	replaces stepKind = iota
 	adds
 	scales
+	adjusts
 )
 
 // plan reads the configuration again, compares it with what runs, and opens what
@@ -130,12 +131,14 @@ func (a *actor) difference(c *Service, asked bool) (step, bool) {
 	case s.state.phase >= stopping:
 		st.kind = adds
 		return st, asked || !c.sameAs(s.conf)
-	case !c.sameAs(s.conf):
+	case !c.looksAs(s.conf), asked, s.outOfDate():
 		st.kind = replaces
-	case c.Workers != s.conf.Workers && !asked && !s.outOfDate():
+	case !c.sameAs(s.conf):
+		st.kind = adjusts
+	case c.Workers != s.conf.Workers:
 		st.kind = scales
 	default:
-		return st, asked || s.outOfDate() || c.Workers != s.conf.Workers
+		return st, false
 	}
 	return st, true
 }
@@ -279,6 +282,8 @@ func (st *step) note(c *control.Changes) {
 		c.Added = append(c.Added, st.name)
 	case scales:
 		c.Scaled = append(c.Scaled, st.name)
+	case adjusts:
+		c.Adjusted = append(c.Adjusted, st.name)
 	default:
 		c.Replaced = append(c.Replaced, st.name)
 	}
@@ -297,7 +302,7 @@ func (p *plan) String() string {
 	for _, x := range []struct {
 		what  string
 		names []string
-	}{{"starting", will.Added}, {"replacing", will.Replaced}, {"scaling", will.Scaled}, {"removing", will.Removed}, {"not touching", p.changes.Unchanged}} {
+	}{{"starting", will.Added}, {"replacing", will.Replaced}, {"scaling", will.Scaled}, {"adjusting", will.Adjusted}, {"removing", will.Removed}, {"not touching", p.changes.Unchanged}} {
 		if len(x.names) > 0 {
 			parts = append(parts, x.what+" "+joined(x.names))
 		}

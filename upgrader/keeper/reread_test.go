@@ -58,9 +58,18 @@ func (b *bed) file() string { return filepath.Join(b.dir, "services") }
 // keepAll starts a keeper of services that it reads from a file.
 func keepAll(t *testing.T, all ...Service) *bed {
 	t.Helper()
+	return keepAllBut(t, nil, all...)
+}
+
+// keepAllBut does so after a change.
+func keepAllBut(t *testing.T, change func(*bed), all ...Service) *bed {
+	t.Helper()
 	b := &bed{t: t, dir: t.TempDir(), tag: "TEST_TAG=" + rand.Text()}
 	b.conf = Config{Services: all, Control: filepath.Join(b.dir, "control")}
 	b.configure(all...)
+	if change != nil {
+		change(b)
+	}
 	t.Cleanup(b.end)
 	b.start("TEST_REREAD=" + b.file())
 	for _, s := range all {

@@ -232,8 +232,10 @@ func (a *actor) take(ctx context.Context, st *step, r control.UpgradeRequest) co
 	return b.wait(ctx, st.name, id, r.Trigger, func(s *service, request int) {
 		e := event{kind: evRequest, request: request, why: trigger(r.Trigger), args: r.Args, now: r.Now, lead: len(s.stored) > 0}
 		switch {
-		case st.kind == scales:
+		case st.kind == scales, st.kind == adjusts && st.design.conf.Workers != s.conf.Workers:
 			e.condition, e.workers, e.args = toScale, st.design.conf.Workers, nil
+		case st.kind == adjusts:
+			e.condition, e.args = toAdjust, nil
 		case r.Restart:
 			e.condition = toRestart
 		}

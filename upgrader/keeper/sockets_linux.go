@@ -34,6 +34,7 @@ type socket struct {
 	path   string       // to be removed in the end; "": none
 	inode  uint64
 	stored bool    // pushed by a worker
+	lent   bool    // nobody wants it, but a process that drains may have it: see actor.lent
 	asked  address // for which it was made, or taken
 }
 

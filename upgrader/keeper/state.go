@@ -28,6 +28,7 @@ const (
 	toUpgrade condition = iota // what is on disk now
 	toRestart                  // the last good program again
 	toScale                    // more of it, or less
+	toAdjust                   // as much of it, under another policy
 )
 
 // result is how it ended: answered to whoever asked.
@@ -139,7 +140,8 @@ type state struct {
 	waiting     bool         // backing off
 	lastNumber  int
 	lastProc    int
-	lastTimer   int // of the backoff and the pause
+	lastTimer   int  // of the backoff and the pause
+	gently      bool // stopping: as an upgrade's drain, in its time
 }
 
 // eventKind is what can happen to a service.

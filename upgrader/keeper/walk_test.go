@@ -159,11 +159,11 @@ func (w *walker) step() {
 // request is any order: each third one changes the number of workers, and some the
 // policy with it.
 func (w *walker) request() event {
-	e := event{kind: evRequest, request: w.last, why: byControl, condition: condition(w.r.IntN(3)), now: w.r.IntN(4) == 0, lead: w.r.IntN(8) == 0}
+	e := event{kind: evRequest, request: w.last, why: byControl, condition: condition(w.r.IntN(4)), now: w.r.IntN(4) == 0, lead: w.r.IntN(8) == 0}
 	if e.condition == toScale || w.r.IntN(8) == 0 {
 		e.workers = 1 + w.r.IntN(6)
 	}
-	if e.condition == toUpgrade && w.r.IntN(6) == 0 {
+	if e.condition == toAdjust || e.condition == toUpgrade && w.r.IntN(6) == 0 {
 		p := w.s.policy
 		p.workers, p.rolling, p.serial = 1+w.r.IntN(6), w.r.IntN(2) == 0, w.r.IntN(4) == 0
 		e.policy, e.design = &p, w.last

@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"context"
+	"slices"
 	"syscall"
 	"time"
 
@@ -98,16 +99,16 @@ const maxStored = 512
 
 // applyStore makes what a worker has staged count.
 func (s *service) applyStore(p *process) {
-	var fresh []*socket
 	for _, name := range p.removed {
-		for i := 0; i < len(s.stored); i++ {
-			if s.stored[i].name == name {
-				s.stored[i].close(false)
-				s.stored = append(s.stored[:i], s.stored[i+1:]...)
-				i--
+		s.stored = slices.DeleteFunc(s.stored, func(st *socket) bool {
+			if st.name == name {
+				st.close(false)
 			}
-		}
+			return st.name == name
+		})
+		s.a.unstore(name)
 	}
+	var fresh []*socket
 	for _, st := range p.staged {
 		if s.holds(st) || len(s.stored) >= maxStored {
 			st.close(false)
@@ -116,19 +117,20 @@ func (s *service) applyStore(p *process) {
 		s.stored = append(s.stored, st)
 		fresh = append(fresh, st)
 	}
-	if len(fresh) > 0 || len(p.removed) > 0 {
-		s.a.os.announce(notice{kind: "store", store: fresh, remove: p.removed})
+	if len(fresh) > 0 {
+		s.a.os.announce(notice{kind: "store", store: fresh})
 	}
 	p.staged, p.removed = nil, nil
 }
 
 // dropStored lets go of what the workers of a service that is gone have pushed.
 func (s *service) dropStored() {
-	for _, st := range s.stored {
-		s.a.os.announce(notice{kind: "store", remove: []string{st.name}})
+	stored := s.stored
+	s.stored = nil
+	for _, st := range stored {
+		s.a.unstore(st.name)
 		st.close(false)
 	}
-	s.stored = nil
 }
 
 // holds reports whether the same open file is held already, as a service manager
