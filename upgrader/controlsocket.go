@@ -57,19 +57,26 @@ func (u *Upgrader) controlListener(k key) (*control.Listener, error) {
 	return control.Adopt(ul, u.o.Control, control.ListenOptions{Identity: it.Identity})
 }
 
-// lastAnswers bounds how long the end of a generation waits for answers that
-// are being written to its control socket.
-const lastAnswers = 200 * time.Millisecond
+const (
+	// lastAnswers bounds how long the end of the service waits for answers that are
+	// being written to its control socket.
+	lastAnswers = 200 * time.Millisecond
+	// lastRequests bounds how long a generation that was replaced waits for requests
+	// on connections that it has accepted: the next generation can't read them.
+	lastRequests = 5 * time.Second
+)
 
 // closeControl ends the control socket; last: the service has ended.
 func (u *Upgrader) closeControl(last bool) {
 	if u.control == nil {
 		return
 	}
+	wait := lastRequests
 	if last {
+		wait = lastAnswers
 		u.control.listener.Remove()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	u.control.server.Shutdown(ctx)
 	u.control.server.Close()

@@ -130,13 +130,14 @@ func (l *life) trigger(w *waiter) {
 	}
 }
 
+func (l *life) forward(w *waiter) { l.answer(w, l.u.forward(l.heir, w.UpgradeRequest)) }
+
 // forward hands a request on to the successor.
-func (l *life) forward(w *waiter) {
-	o := control.Outcome{Result: control.Moved, Generation: l.u.generation + 1, PID: l.heir.pid()}
-	if err := l.heir.forward(w.UpgradeRequest); err != nil {
-		o = refused(ErrDraining, "ask the generation that serves now")
+func (u *Upgrader) forward(to heir, r control.UpgradeRequest) control.Outcome {
+	if err := to.forward(r); err != nil {
+		return refused(ErrDraining, "ask the generation that serves now")
 	}
-	l.answer(w, o)
+	return control.Outcome{Result: control.Moved, Generation: u.generation + 1, PID: to.pid()}
 }
 
 func (l *life) answer(w *waiter, o control.Outcome) {

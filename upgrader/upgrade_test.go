@@ -3,9 +3,17 @@
 package upgrader
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -59,4 +67,62 @@ func TestBadBinariesNeverTakeOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request that a generation reads last of all, when it has served all else, is
+// its successor's: whoever sent it had been accepted.
+func TestRequestThatIsReadLast(t *testing.T) {
+	const bound = lastRequests - time.Second // what takes longer has another end
+	for try := 1; ; try++ {
+		s := newService(t, settings{}).start()
+		first := s.pidInFile()
+		began := time.Now()
+		c := s.accepted()
+		second := s.mustUpgrade().PID
+		s.readyIs(second)
+		proctest.Quiet(2 * lastAnswers) // the first one has nothing else to do
+		o, err := askOn(c, "late")
+		if time.Since(began) > bound && try < 20 {
+			continue // the machine stood still
+		}
+		if err != nil || o.Result != control.Moved || o.PID != second || o.ID != "late" {
+			t.Fatalf("%+v, %v; %d is there: %v", o, err, first, slices.Contains(s.processes(), first))
+		}
+		later := s.client()
+		proctest.Poll(t, "the successor has heard of it", func() bool {
+			o, err = later.Outcome(proctest.Context(t), "late")
+			return err == nil && o.Result != control.Moved
+		})
+		if o.Result != control.Ready || o.Generation != 3 {
+			t.Errorf("%+v", o)
+		}
+		return
+	}
+}
+
+// accepted connects to the control socket, and returns when the generation that
+// acts has accepted that.
+func (s *service) accepted() net.Conn {
+	s.t.Helper()
+	c, err := net.Dial("unix", s.control)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	proctest.Status(s.t, s.client()) // asked by somebody who stood in line behind
+	return c
+}
+
+// askOn asks for an upgrade on a connection that is there already.
+func askOn(c net.Conn, id string) (o control.Outcome, err error) {
+	body := fmt.Sprintf(`{"id":%q}`, id)
+	if _, err := fmt.Fprintf(c, "POST /upgrade HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		return o, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return o, err
+	}
+	defer resp.Body.Close()
+	return o, json.NewDecoder(resp.Body).Decode(&o)
 }

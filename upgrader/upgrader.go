@@ -104,6 +104,7 @@ type Upgrader struct {
 	exit  chan struct{}
 	drain *Drain
 	fill  func(*control.Generation) // of OnStatus
+	heir  heir                      // who goes on when this generation's life is over; nil: nobody
 }
 
 // maxSources is how many links may wait for somebody who asks for them.
@@ -246,7 +247,7 @@ func (u *Upgrader) request(ctx context.Context, r control.UpgradeRequest) contro
 	reply := make(chan control.Outcome, 1)
 	w := &waiter{UpgradeRequest: r, reply: func(o control.Outcome) { reply <- o }}
 	if !u.post(func(l *life) { l.trigger(w) }) {
-		return refused(ErrStopping, "")
+		return u.tooLate(r)
 	}
 	done := ctx.Done()
 	for {
@@ -257,9 +258,28 @@ func (u *Upgrader) request(ctx context.Context, r control.UpgradeRequest) contro
 			done = nil
 			u.post(func(l *life) { l.abandon(w) })
 		case <-u.over:
-			return refused(ErrStopping, "")
+			select {
+			case o := <-reply: // the last thing that was done
+				return o
+			default:
+				return u.tooLate(r)
+			}
 		}
 	}
+}
+
+// tooLate is for a request that has reached a generation whose life is over: it is
+// its successor's.
+func (u *Upgrader) tooLate(r control.UpgradeRequest) control.Outcome {
+	u.mu.Lock()
+	h := u.heir
+	u.mu.Unlock()
+	o := refused(ErrStopping, "")
+	if h != nil {
+		o = u.forward(h, r)
+	}
+	o.ID, o.Trigger = r.ID, r.Trigger
+	return o
 }
 
 // Stop ends the service: Exit is closed with Reason Stopped, here or, if a
@@ -288,6 +308,9 @@ func (u *Upgrader) Close() error {
 			if last {
 				u.succession.record(l.history, true)
 			}
+			u.mu.Lock()
+			u.heir = l.heir
+			u.mu.Unlock()
 			u.closed.Store(true)
 		})
 		var errs []error

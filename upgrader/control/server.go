@@ -41,6 +41,12 @@ type Server struct {
 	http   *http.Server
 	ending context.Context // done when the streams of events are to end
 	end    context.CancelFunc
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	serving   sync.WaitGroup
+	open      int           // connections
+	closed    chan struct{} // has a value: one of them was
 }
 
 func (s *Server) init() {
@@ -60,7 +66,9 @@ func (s *Server) init() {
 			ErrorLog:          s.ErrorLog,
 			ReadHeaderTimeout: stuckAfter,
 			MaxHeaderBytes:    16 << 10,
+			ConnState:         s.count,
 		}
+		s.closed = make(chan struct{}, 1)
 		s.http.SetKeepAlivesEnabled(false)
 	})
 }
@@ -95,15 +103,63 @@ func (s *Server) routes() []route {
 // ln to see to, as Listener does.
 func (s *Server) Serve(ln net.Listener) error {
 	s.init()
-	return s.http.Serve(ln)
+	s.mu.Lock()
+	if s.ending.Err() != nil {
+		s.mu.Unlock()
+		return http.ErrServerClosed
+	}
+	s.listeners = append(s.listeners, ln)
+	s.serving.Add(1)
+	s.mu.Unlock()
+	defer s.serving.Done()
+	if err := s.http.Serve(ln); s.ending.Err() == nil {
+		return err
+	}
+	return http.ErrServerClosed
 }
 
 // Shutdown closes the listeners, ends the streams of events, and waits until all
-// requests have been answered or ctx is done.
+// that was accepted has been answered or ctx is done: also requests that are yet
+// to be read, which http.Server.Shutdown would drop.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.init()
+	s.mu.Lock()
 	s.end()
+	for _, ln := range s.listeners {
+		ln.Close()
+	}
+	s.mu.Unlock()
+	s.serving.Wait() // nothing is accepted, and not counted yet
+	for s.connections() > 0 {
+		select {
+		case <-s.closed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return s.http.Shutdown(ctx)
+}
+
+func (s *Server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// count is told by net/http of each connection.
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.open++
+	case http.StateClosed, http.StateHijacked:
+		s.open--
+		select {
+		case s.closed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Close closes the listeners and all connections. The requests' contexts end.
