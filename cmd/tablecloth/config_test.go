@@ -8,6 +8,16 @@ import (
 	"testing"
 )
 
+// TestControlIsForThoseWhoAsk: the others neither offer nor take it.
+func TestControlIsForThoseWhoAsk(t *testing.T) {
+	for _, name := range []string{"check", "init", "unit", "demo", "version"} {
+		if r := tablecloth(t, name, "--help"); strings.Contains(r.stdout, "--control ") || r.status != exitDone {
+			t.Errorf("%s --help: %+v", name, r)
+		}
+		tablecloth(t, "--control", "/x", name).expect(t, exitUsage, "", "--control: "+name+" asks no running service\n")
+	}
+}
+
 func TestInitAndCheck(t *testing.T) {
 	t.Chdir(t.TempDir())
 	tablecloth(t, "check").expect(t, exitUsage, "", "tablecloth: hint: name the file with --file; tablecloth init writes an example\n")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -9,6 +11,22 @@ import (
 // addControlFlag gives all commands of root the flag that names the service.
 func addControlFlag(root *cobra.Command) {
 	root.PersistentFlags().String("control", "", "`path` of the control socket (see tablecloth --help)")
+}
+
+// withoutControl is for commands that ask no service: they neither offer that
+// flag nor take it.
+func withoutControl(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().String("control", "", "")
+	if err := cmd.Flags().MarkHidden("control"); err != nil {
+		panic(err) // it has just been made
+	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("control") {
+			return usageError(cmd, fmt.Errorf("--control: %s asks no running service", cmd.Name()))
+		}
+		return nil
+	}
+	return cmd
 }
 
 // connect finds the service that a command is about.

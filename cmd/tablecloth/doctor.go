@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"errors"
+	"debug/buildinfo"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
@@ -26,14 +23,14 @@ ready, whether descriptors run out, connects wait, a process hangs, or doesn't
 run what lies on the disk.
 
 UNIT is a file, with its drop-ins beside it, or the name of one that systemd has
-loaded: what is wrong with it for a service that is to be replaced without
-downtime, and what to write instead. A name is a unit's if it ends in .service,
-or no service has it.
+loaded: what is wrong with it, and with the sockets that start it, for a service
+that is to be replaced without downtime, and what to write instead. A name is a
+unit's if it ends in .service, or no service has it.
 
 Whether the service is kept or replaces itself is seen by "tablecloth run" in
 ExecStart=; a program which is its own keeper needs --mode kept.
 
-Exit status: 0 nothing is wrong; 1 something is; 2 usage.`
+Exit status: 0 nothing is wrong; 1 something is; 2 usage; 3 no service runs.`
 
 // finding is one thing that is wrong with a unit.
 type finding struct {
@@ -41,6 +38,8 @@ type finding struct {
 	Problem string `json:"problem"`
 	// Instead are lines for a drop-in.
 	Instead []string `json:"instead"`
+	// Unit has the setting, where it isn't the service's own.
+	Unit string `json:"unit,omitempty"`
 }
 
 type doctorOptions struct {
@@ -58,17 +57,18 @@ func newDoctorCommand() *cobra.Command {
 		Long:  doctorLong,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if done, err := doctorOfServices(cmd, args, o.asJSON); done {
+			done, there, err := doctorOfServices(cmd, args, o.asJSON)
+			if done {
 				return err
 			}
 			if o.mode != "" && o.mode != modeAlone && o.mode != modeKept {
 				return usageError(cmd, fmt.Errorf("--mode %q: alone or kept", o.mode))
 			}
-			u, err := loadUnit(args[0], o.user)
+			u, sockets, err := loadService(args[0], o.user)
 			if err != nil {
-				return err
+				return nobody(args[0], there, err)
 			}
-			return tellFindings(cmd.OutOrStdout(), args[0], examine(u, o), o.asJSON)
+			return tellFindings(cmd.OutOrStdout(), args[0], examine(u, sockets, o), o.asJSON)
 		},
 	}
 	f := cmd.Flags()
@@ -79,55 +79,29 @@ func newDoctorCommand() *cobra.Command {
 	return cmd
 }
 
-// doctorOfServices looks at services, if they are meant; false: a unit is.
-func doctorOfServices(cmd *cobra.Command, args []string, asJSON bool) (bool, error) {
+// doctorOfServices looks at services, if they are meant; false: a unit is. there
+// are the services that were found.
+func doctorOfServices(cmd *cobra.Command, args []string, asJSON bool) (done bool, there []string, err error) {
 	name := serviceArg(args)
 	chosen := cmd.Flags().Changed("control")
-	if strings.ContainsRune(name, '/') || strings.HasSuffix(name, ".service") {
-		return false, nil
-	}
-	if info, err := os.Stat(name); !chosen && err == nil && info.Mode().IsRegular() {
-		return false, nil
+	if isUnitName(name) || !chosen && isFile(name) {
+		return false, nil, nil
 	}
 	client, err := connect(cmd)
 	if err != nil {
-		return chosen || name == "", err
+		return chosen || name == "" || !systemdRuns(), nil, err
 	}
 	if name == "" {
-		return true, diagnose(cmd, client, nil, asJSON)
+		return true, nil, diagnose(cmd, client, nil, asJSON)
 	}
 	st, err := client.Status(cmd.Context())
-	if !chosen && (err != nil || !slices.ContainsFunc(st.Services, func(s control.Service) bool { return s.Name == name })) {
-		return false, nil
+	for _, s := range st.Services {
+		there = append(there, s.Name)
 	}
-	return true, diagnose(cmd, client, args, asJSON)
-}
-
-// loadUnit reads a file, or what systemd has loaded.
-func loadUnit(name string, user bool) (unitFile, error) {
-	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
-		return readUnitFile(name)
-	} else if strings.Contains(name, "/") {
-		if err == nil {
-			err = errors.New("no file")
-		}
-		return nil, fail(exitUsage, "name a file, or a unit that is loaded", "%s: %w", name, err)
+	if !chosen && (err != nil || !slices.Contains(there, name)) {
+		return false, there, nil
 	}
-	args := []string{"cat", "--no-pager", "--", name}
-	if user {
-		args = append([]string{"--user"}, args...)
-	}
-	var complaint bytes.Buffer
-	cmd := exec.Command("systemctl", args...)
-	cmd.Stderr = &complaint
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fail(exitUsage, "name a file, or a unit that is loaded: systemctl list-units",
-			"systemd has no unit %s: %w %s", name, err, firstLine(complaint.String()))
-	}
-	u := unitFile{}
-	u.read(bytes.NewReader(out))
-	return u, nil
+	return true, there, diagnose(cmd, client, args, asJSON)
 }
 
 func tellFindings(w io.Writer, name string, all []finding, asJSON bool) error {
@@ -138,49 +112,54 @@ func tellFindings(w io.Writer, name string, all []finding, asJSON bool) error {
 		if err := printJSON(w, all); err != nil {
 			return err
 		}
+	} else {
+		describe(w, name, all)
+	}
+	if len(all) > 0 {
+		return &exitError{status: exitFailed}
+	}
+	return nil
+}
+
+// describe tells findings for people: those of a unit together, in order.
+func describe(w io.Writer, name string, all []finding) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "nothing is wrong with "+name)
 	}
 	for i, f := range all {
-		if asJSON {
-			break
-		}
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
 		fmt.Fprintf(w, "%s: %s\n", f.ID, f.Problem)
 		for _, l := range f.Instead {
 			fmt.Fprintf(w, "    %s\n", l)
 		}
-	}
-	if len(all) > 0 {
-		if !asJSON {
-			fmt.Fprintf(w, "\nsystemctl edit %s takes these lines.\n", name)
+		fmt.Fprintln(w)
+		if i == len(all)-1 || all[i+1].Unit != f.Unit {
+			fmt.Fprintf(w, "systemctl edit %s takes these lines.\n", orElse(f.Unit, filepath.Base(name)))
+			if i < len(all)-1 {
+				fmt.Fprintln(w)
+			}
 		}
-		return &exitError{status: exitFailed}
 	}
-	if !asJSON {
-		fmt.Fprintln(w, "nothing is wrong with "+name)
-	}
-	return nil
 }
 
 // patient is what the checks are about.
 type patient struct {
 	unitFile
+	sockets     []socketFile
 	kept        bool
 	typ         string
 	stopTimeout time.Duration
 }
 
 // examine finds what is wrong.
-func examine(u unitFile, o doctorOptions) []finding {
-	p := &patient{unitFile: u, typ: u.or("Service.Type", "simple"), stopTimeout: o.stopTimeout}
+func examine(u unitFile, sockets []socketFile, o doctorOptions) []finding {
+	p := &patient{unitFile: u, sockets: sockets, typ: u.or("Service.Type", "simple"), stopTimeout: o.stopTimeout}
 	start := u.last("Service.ExecStart")
 	p.kept = o.mode == modeKept || o.mode == "" && isKeeper(start)
 	if p.stopTimeout == 0 {
 		p.stopTimeout = stopTimeoutOf(start)
 	}
 	if start == "" {
-		return []finding{{"ExecStart", "there is no ExecStart=: this is no unit of a service", nil}}
+		return []finding{{ID: "ExecStart", Problem: "there is no ExecStart=: this is no unit of a service"}}
 	}
 	var all []finding
 	for _, check := range []func(*patient) *finding{
@@ -191,13 +170,28 @@ func examine(u unitFile, o doctorOptions) []finding {
 			all = append(all, *f)
 		}
 	}
-	return all
+	return append(all, checkSockets(p)...)
 }
 
-// isKeeper knows "tablecloth run" by its name, as of tablecloth-1.2.
+// isKeeper knows "tablecloth run" by what the program was built from, or by its
+// name, as of tablecloth-1.2, where it isn't here.
 func isKeeper(start string) bool {
 	words := strings.Fields(strings.TrimLeft(start, "@-:+!"))
-	return len(words) > 1 && strings.HasPrefix(filepath.Base(strings.Trim(words[0], `"`)), "tablecloth") && words[1] == "run"
+	if end := slices.Index(words, "--"); end >= 0 {
+		words = words[:end]
+	}
+	if len(words) < 2 || !slices.Contains(words[1:], "run") {
+		return false
+	}
+	program := strings.Trim(words[0], `"`)
+	return strings.HasPrefix(filepath.Base(program), "tablecloth") || isThisCommand(program)
+}
+
+// isThisCommand: of any version, and by any name.
+func isThisCommand(program string) bool {
+	own, ok := debug.ReadBuildInfo()
+	other, err := buildinfo.ReadFile(program)
+	return ok && err == nil && other.Path == own.Path
 }
 
 func stopTimeoutOf(start string) time.Duration {

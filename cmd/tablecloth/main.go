@@ -31,7 +31,8 @@ $TABLECLOTH_CONTROL, $RUNTIME_DIRECTORY/control, or the only one on which a
 service listens in /run/tablecloth and $XDG_RUNTIME_DIR/tablecloth.
 
 Exit status of the commands: 0 done; 1 failed; 2 usage; 3 the service is not
-running; 4 it has given up; 5 refused; 6 outcome unknown.`,
+running; 4 it has given up; 5 refused; 6 outcome unknown. That of "tablecloth
+run" is the program's, so its own mistakes have others: see its page.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -40,8 +41,8 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 	addControlFlag(root)
 	root.AddCommand(
 		newRunCommand(),
-		newCheckCommand(),
-		newInitCommand(),
+		withoutControl(newCheckCommand()),
+		withoutControl(newInitCommand()),
 		newUpgradeCommand(),
 		newRestartCommand(),
 		newScaleCommand(),
@@ -50,11 +51,11 @@ running; 4 it has given up; 5 refused; 6 outcome unknown.`,
 		newTopCommand(),
 		newStopCommand(),
 		newEventsCommand(),
-		newUnitCommand(),
+		withoutControl(newUnitCommand()),
 		newDoctorCommand(),
-		newDemoCommand(),
+		withoutControl(newDemoCommand()),
 		newDemoServiceCommand(),
-		newVersionCommand(),
+		withoutControl(newVersionCommand()),
 	)
 	return root
 }

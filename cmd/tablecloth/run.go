@@ -49,7 +49,8 @@ only if --forward names it.
 Environment: TABLECLOTH_CONTROL is as --control.
 
 Exit status: the program's, 128+n if signal n ended it; 125 the keeper itself
-failed; 126, 127 PROGRAM can't be run, or isn't there.`
+failed, or can't do what the command line or the file says; 126, 127 PROGRAM
+can't be run, or isn't there.`
 
 const exitKeeper = 125 // run's own errors
 

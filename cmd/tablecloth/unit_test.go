@@ -54,13 +54,17 @@ func TestDoctorLikesUnits(t *testing.T) {
 	for name, flags := range everyUnit {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "x.service")
-			r := tablecloth(t, append(append([]string{"unit"}, flags...), "--", "/bin/cat")...)
-			if err := os.WriteFile(path, []byte(r.stdout), 0o644); err != nil || r.status != 0 {
-				t.Fatal(err, r)
+			dir := t.TempDir()
+			if r := tablecloth(t, append(append([]string{"unit", "--name=x", "--output=" + dir}, flags...), "--", "/bin/cat")...); r.status != 0 {
+				t.Fatalf("%+v", r)
 			}
+			path := filepath.Join(dir, "x.service")
 			if r := tablecloth(t, "doctor", path); r.status != 0 {
 				t.Errorf("%+v", r)
+			}
+			sockets, err := socketsBeside(path, unitFile{})
+			if written, globErr := filepath.Glob(filepath.Join(dir, "*.socket")); err != nil || globErr != nil || len(sockets) != len(written) {
+				t.Errorf("%d of the sockets %v are seen, %v", len(sockets), written, err)
 			}
 		})
 	}
@@ -105,16 +109,114 @@ func TestDoctorsAdviceHelps(t *testing.T) {
 			if got := strings.Join(ids, " "); got != c.finds {
 				t.Errorf("found %s\nnot   %s", got, c.finds)
 			}
-			if err := os.Mkdir(path+".d", 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(path+".d", "override.conf"), []byte(advice), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			dropIn(t, path, advice)
 			if r := tablecloth(t, "doctor", path); r.status != 0 {
 				t.Errorf("with this advice followed:\n%s\n%s%s", advice, r.stdout, r.stderr)
 			}
 		})
+	}
+}
+
+// TestDoctorLooksAtSockets: those that start the service, and no others. What
+// systemd does with them is in integration_test/systemd.
+func TestDoctorLooksAtSockets(t *testing.T) {
+	for name, c := range map[string]struct {
+		sockets map[string]string
+		more    string // lines of the service
+		finds   string
+	}{
+		"no socket":         {},
+		"its own":           {sockets: map[string]string{"x.socket": "ListenStream=80"}, finds: "x.socket TriggerLimit"},
+		"another's":         {sockets: map[string]string{"y.socket": "ListenStream=80", "z.socket": "ListenStream=81\nService=y.service"}},
+		"by Service=":       {sockets: map[string]string{"y.socket": "ListenStream=80\nService=x.service"}, finds: "y.socket TriggerLimit"},
+		"by Sockets=":       {sockets: map[string]string{"y.socket": "ListenStream=80"}, more: "Sockets=a.socket y.socket\n", finds: "y.socket TriggerLimit"},
+		"several":           {sockets: map[string]string{"x.socket": "ListenStream=80\nAccept=yes", "y.socket": "Service=x.service"}, finds: "x.socket Accept x.socket TriggerLimit y.socket TriggerLimit"},
+		"no limit":          {sockets: map[string]string{"x.socket": "TriggerLimitIntervalSec=0"}},
+		"no limit by burst": {sockets: map[string]string{"x.socket": "TriggerLimitBurst=0"}},
+		"a high limit":      {sockets: map[string]string{"x.socket": "TriggerLimitIntervalSec=1min\nTriggerLimitBurst=1000"}, finds: "x.socket TriggerLimit"},
+		"polled less often": {sockets: map[string]string{"x.socket": "PollLimitBurst=10"}},
+		"polled as often":   {sockets: map[string]string{"x.socket": "PollLimitBurst=20\nPollLimitIntervalSec=5s"}, finds: "x.socket TriggerLimit"},
+		"polled in bursts":  {sockets: map[string]string{"x.socket": "PollLimitIntervalSec=100ms"}, finds: "x.socket TriggerLimit"},
+		"no poll limit":     {sockets: map[string]string{"x.socket": "PollLimitIntervalSec=0"}, finds: "x.socket TriggerLimit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if r := tablecloth(t, "unit", "--name=x", "--output="+dir, "--", "/bin/cat"); r.status != 0 {
+				t.Fatalf("%+v", r)
+			}
+			path := filepath.Join(dir, "x.service")
+			dropIn(t, path, "[Service]\n"+c.more)
+			for name, lines := range c.sockets {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("[Socket]\n"+lines+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := tablecloth(t, "doctor", "--json", path)
+			var all []finding
+			if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || (r.status == 0) != (c.finds == "") {
+				t.Fatalf("%v %+v", err, r)
+			}
+			var got []string
+			for _, f := range all {
+				got = append(got, f.Unit, f.ID)
+			}
+			if strings.Join(got, " ") != c.finds {
+				t.Fatalf("found %v, not %s", got, c.finds)
+			}
+			r = tablecloth(t, "doctor", path)
+			for name := range c.sockets {
+				if told := "systemctl edit " + name + " takes these lines.\n"; strings.Contains(r.stdout, told) != strings.Contains(c.finds, name) {
+					t.Errorf("%q: %s", told, r.stdout)
+				}
+			}
+			for _, f := range all {
+				dropIn(t, filepath.Join(dir, f.Unit), strings.Join(f.Instead, "\n")+"\n")
+			}
+			if r := tablecloth(t, "doctor", path); r.status != 0 {
+				t.Errorf("with this advice followed: %+v", r)
+			}
+		})
+	}
+}
+
+// dropIn adds lines to those that are beside a unit.
+func dropIn(t *testing.T, unit, lines string) {
+	t.Helper()
+	if err := os.MkdirAll(unit+".d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(unit+".d", "override.conf"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(lines); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDoctorKnowsTheKeeper by any name.
+func TestDoctorKnowsTheKeeper(t *testing.T) {
+	renamed := filepath.Join(t.TempDir(), "ourkeeper")
+	if err := os.Symlink(os.Args[0], renamed); err != nil {
+		t.Fatal(err)
+	}
+	for start, want := range map[string]bool{
+		"/no/such/tablecloth run -- app":                   true,
+		"/no/such/tablecloth-1.2 run --file /etc/x":        true,
+		"-/no/such/tablecloth --control=/run/x run -- app": true,
+		"/no/such/tablecloth status":                       false,
+		"/no/such/tablecloth upgrade -- run":               false,
+		"/no/such/app run":                                 false,
+		"/bin/sh run":                                      false,
+		renamed + " run -- app":                            true,
+		renamed + " status -- run":                         false,
+		"":                                                 false,
+	} {
+		if got := isKeeper(start); got != want {
+			t.Errorf("%s: %v", start, got)
+		}
 	}
 }
 
@@ -170,7 +272,7 @@ func FuzzUnitFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		u := unitFile{}
 		u.read(bytes.NewReader(b))
-		examine(u, doctorOptions{})
+		examine(u, []socketFile{{"x.socket", u}}, doctorOptions{})
 	})
 }
 

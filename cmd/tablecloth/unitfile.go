@@ -81,6 +81,10 @@ func (u unitFile) or(key, otherwise string) string {
 	return otherwise
 }
 
+func (u unitFile) isOn(key string) bool {
+	return slices.Contains([]string{"yes", "true", "on", "1"}, strings.ToLower(u.last(key)))
+}
+
 func (u unitFile) isOff(key string) bool {
 	return slices.Contains([]string{"no", "false", "off", "0"}, strings.ToLower(u.last(key)))
 }
