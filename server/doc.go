@@ -56,8 +56,9 @@
 //     notice. Service.Handover switches that off.
 //  4. Connections that can't move (TLS, HTTP/2, wrapped listeners; all of them at a
 //     stop) are told "Connection: close" with their next answer, and closed when
-//     they have been idle for IdleGrace; at a stop at once. HTTP/2 connections get
-//     a GOAWAY without waiting for HTTP/1. Hijacked connections are waited for.
+//     they have been idle for IdleGrace; at a stop at once, but for those that were
+//     accepted less than a second ago. HTTP/2 connections get a GOAWAY without
+//     waiting for HTTP/1. Hijacked connections are waited for.
 //  5. Conns handlers have a ctx that is done; GRPC servers stop gracefully.
 //  6. At the timeout those who hold on are logged, at most 16 of them, and
 //     everything is cut.

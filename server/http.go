@@ -233,7 +233,7 @@ func (h *httpRunner) grace(how ending) time.Duration {
 
 // drainMoving begins again whenever there is another sender.
 func (h *httpRunner) drainMoving(ctx context.Context, how ending) error {
-	o := live.DrainOptions{Sender: how.sender, Arrived: how.arrived, IdleGrace: h.grace(how), Stopping: how.stopping}
+	o := live.DrainOptions{Sender: how.sender, Arrived: how.arrived, IdleGrace: h.grace(how), FreshGrace: freshGrace, Stopping: how.stopping}
 	for {
 		attempt, to := h.another.begin(ctx)
 		if to != nil {

@@ -52,7 +52,8 @@ type Options struct {
 	StopDelay time.Duration
 	// IdleGrace is how long a connection that can't move to the next
 	// generation may stay idle during a drain before it is closed; at a stop
-	// it is closed at once. 0: DefaultIdleGrace.
+	// it is closed at once, or, if nothing has come on it yet, a second after it
+	// was accepted. 0: DefaultIdleGrace.
 	IdleGrace time.Duration
 	// Signals ask for an upgrade. nil: SIGHUP; upgrader.NoSignals: none.
 	Signals []os.Signal

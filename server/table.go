@@ -186,9 +186,13 @@ func (t *table) closeIf(e *conn, state string) {
 	}
 }
 
-// settle is how long, at a stop, a connection has whose request may be on its
-// way already: a new one, or one of HTTP/2 which has not been told GOAWAY long
-// enough.
+// freshGrace is how long after it was accepted a connection's first request may
+// begin, at a stop too: its client has hardly heard yet that it is connected.
+// net/http's own Shutdown gives it five seconds.
+const freshGrace = time.Second
+
+// settle is how long, at a stop, a connection of HTTP/2 has which has not been told
+// GOAWAY long enough: a request may be on its way already.
 const settle = 50 * time.Millisecond
 
 // begin closes what is idle, or will be, after a while.
@@ -207,8 +211,11 @@ func (t *table) begin(idle time.Duration) {
 // closeLater needs t.mu.
 func (t *table) closeLater(e *conn) {
 	grace, state := t.idle, e.state
-	if state == stateNew || isHTTP2(e.c) {
+	switch {
+	case isHTTP2(e.c):
 		grace = max(grace, settle)
+	case state == stateNew:
+		grace = max(grace, time.Until(e.since.Add(freshGrace)))
 	}
 	time.AfterFunc(grace, func() { t.closeIf(e, state) })
 }

@@ -18,6 +18,9 @@ type DrainOptions struct {
 	IdleGrace time.Duration
 	// Stopping: idle connections are closed at once.
 	Stopping bool
+	// FreshGrace is how long after it was accepted the first request of a
+	// connection may begin, also when stopping.
+	FreshGrace time.Duration
 	// Arrived is closed when Adopt is called no more; nil: it isn't any more. What
 	// it still brings moves as well.
 	Arrived <-chan struct{}
@@ -57,6 +60,7 @@ type sender interface {
 type drain struct {
 	sender   sender // nil: nothing moves
 	grace    time.Duration
+	fresh    time.Duration
 	stopping bool
 	start    int64
 	failed   atomic.Int64  // when the sender failed; 0: it has not
@@ -103,6 +107,17 @@ func (d *drain) graceEnd(since int64) int64 {
 		return 0
 	}
 	return max(d.start, since) + int64(d.grace)
+}
+
+// silenceEnd is when a connection on which nothing has come since the last request,
+// or ever, may be closed.
+func (d *drain) silenceEnd(c *conn) int64 {
+	since := c.since.Load()
+	end := d.graceEnd(since)
+	if c.phase() == fresh && !c.served {
+		end = max(end, since+int64(d.fresh)) // its client has hardly heard that it is connected
+	}
+	return end
 }
 
 // Drain ends this generation's use of its connections. The listeners must accept
@@ -165,6 +180,7 @@ func (t *Table) begin(ctx context.Context, o DrainOptions) (*drain, error) {
 	t.mu.Unlock()
 	d := &drain{
 		grace:    o.IdleGrace,
+		fresh:    o.FreshGrace,
 		stopping: o.Stopping,
 		changed:  make(chan struct{}, 1),
 		resumed:  make(chan struct{}),

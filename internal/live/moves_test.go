@@ -238,6 +238,30 @@ func TestPlainDrainLosesNothing(t *testing.T) {
 	}
 }
 
+// A client that has only just connected gets its answer, also at a stop; without the
+// grace it doesn't.
+func TestAFreshConnectionAtAStop(t *testing.T) {
+	for _, grace := range []time.Duration{time.Hour, 0} {
+		one, _ := two(t, "tcp", numbered, nil)
+		c := dial(t, one)
+		proctest.Poll(t, "accepted", func() bool { return one.Counts().Open == 1 })
+		one.gate.Shut()
+		drained := make(chan error, 1)
+		go func() { drained <- one.Drain(proctest.Context(t), DrainOptions{Stopping: true, FreshGrace: grace}) }()
+		proctest.Poll(t, "draining", func() bool { return one.drain.Load() != nil })
+		if grace == 0 {
+			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Error(n, err)
+			}
+		} else if got := get(t, c, "/a"); body(got) != "1/a" || !got.Close {
+			t.Error(got)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestIdleGrace(t *testing.T) {
 	one, _ := two(t, "tcp", numbered, nil)
 	c := dial(t, one)

@@ -166,7 +166,7 @@ func (c *conn) finish(d *drain) error {
 	if h := &c.head; c.over == nil && (!h.known || h.skipped || len(h.bytes) > 0) {
 		return nil
 	}
-	end := d.graceEnd(c.since.Load())
+	end := d.silenceEnd(c)
 	if now() < end {
 		c.kickAt(at(end))
 		return nil
