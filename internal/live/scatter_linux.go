@@ -1,7 +1,6 @@
 package live
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -24,6 +23,10 @@ type scatter struct {
 // read is like s.Read(p), but the kernel puts the first bytes into first, and they
 // are copied to p from there. Neither is empty.
 func (r *scatter) read(s socket, first, p []byte) (int, error) {
+	if len(p) <= len(first) {
+		n, err := s.Read(first[:len(p)])
+		return copy(p, first[:n]), err
+	}
 	if r.raw == nil {
 		raw, err := s.SyscallConn()
 		if err != nil {
@@ -31,20 +34,20 @@ func (r *scatter) read(s socket, first, p []byte) (int, error) {
 		}
 		r.raw, r.try = raw, r.once
 	}
-	first = first[:min(len(first), len(p))]
+	rest := p[len(first):]
 	r.parts[0].Base = &first[0]
 	r.parts[0].SetLen(len(first))
-	if rest := p[len(first):]; len(rest) > 0 {
-		r.parts[1].Base = &rest[0]
-		r.parts[1].SetLen(len(rest))
-	}
+	r.parts[1].Base = &rest[0]
+	r.parts[1].SetLen(len(rest))
 	err := r.raw.Read(r.try)
 	r.parts = [2]unix.Iovec{}
 	if err == nil && r.errno != 0 {
 		err = &net.OpError{Net: s.RemoteAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError("read", r.errno)}
 	}
 	if err != nil {
-		if e := (*net.OpError)(nil); errors.As(err, &e) {
+		// Each request ends with such an error: net/http stops listening for
+		// what comes behind it.
+		if e, ok := err.(*net.OpError); ok {
 			e.Op = "read" // by which net/http knows it
 		}
 		return 0, err
