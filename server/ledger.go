@@ -12,5 +12,8 @@ type ledger struct {
 	server uint32 // its number in the table
 }
 
+// Accepted implements live.Ledger.
+func (l ledger) Accepted(fd int) live.Account { return l.table.FollowAccepted(fd, l.server) }
+
 // Open implements live.Ledger.
 func (l ledger) Open(fd int, prefix []byte) live.Account { return l.table.Follow(fd, l.server, prefix) }

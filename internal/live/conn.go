@@ -66,11 +66,17 @@ func (c *conn) init(t *Table, s socket) {
 	c.head.atBoundary = true
 }
 
-func (c *conn) openAccount() {
+// openAccount is for a fresh connection; tcp: it surely is one of plain TCP.
+func (c *conn) openAccount(tcp bool) {
 	if c.table.ledger == nil {
 		return
 	}
-	if fd, err := fdOf(c.sock); err == nil {
+	fd, err := fdOf(c.sock)
+	switch {
+	case err != nil:
+	case tcp:
+		c.account = c.table.ledger.Accepted(fd)
+	default:
 		c.account = c.table.ledger.Open(fd, nil)
 	}
 }
@@ -164,8 +170,11 @@ func (c *conn) setReadDeadline(t time.Time) error {
 	if p == fresh && !t.IsZero() {
 		t = t.Add(-c.spent)
 	}
-	c.deadline = t
 	c.sets++
+	if t.IsZero() && c.deadline.IsZero() && !c.kicked && p <= idle {
+		return nil // as it is: of what net/http sets for each request, most
+	}
+	c.deadline = t
 	c.kicked = false
 	return c.sock.SetReadDeadline(t)
 }

@@ -91,7 +91,7 @@ func (h *head) keep(c *conn, b []byte) {
 	if !h.known || h.skipped {
 		return
 	}
-	whole := len(h.bytes) == 0 && headEnd(b) > 0
+	whole := len(h.bytes) == 0 && hasHeadEnd(b)
 	if !whole {
 		if h.since == 0 {
 			h.since = now()
@@ -107,6 +107,14 @@ func (h *head) keep(c *conn, b []byte) {
 
 // preface is what a client of HTTP/2 says first (RFC 9113, 3.4).
 var preface = []byte("PRI * HTTP/2.0")
+
+// hasHeadEnd reports whether b has a request's head, or more.
+func hasHeadEnd(b []byte) bool {
+	if len(b) > 0 && b[0] > ' ' && bytes.HasSuffix(b, []byte("\n\r\n")) {
+		return true // most requests come alone, and have no body
+	}
+	return headEnd(b) > 0
+}
 
 // headEnd returns the length of the request's head that b begins with; 0: there
 // is no end of one.

@@ -3,6 +3,10 @@ package live
 // Ledger opens accounts of connections, from which somebody who outlives this
 // process learns how far each of them got.
 type Ledger interface {
+	// Accepted begins the account of a TCP connection with descriptor fd that
+	// was accepted this very moment: nothing has passed in any process. It makes
+	// no system call. nil: this connection has no account.
+	Accepted(fd int) Account
 	// Open begins the account of the connection with descriptor fd, from and to
 	// which nothing has passed in this process. prefix are the bytes of its
 	// next request's head that were consumed by another process; they will be
@@ -23,7 +27,7 @@ type Account interface {
 	Unknown(written int64)
 	// First is memory which outlives this process: the first bytes of the next
 	// read should go there at once, in the same system call. nil: it doesn't
-	// matter where they go.
+	// matter where they go, as it doesn't for most requests.
 	First() []byte
 	// Read: b was read.
 	Read(b []byte)

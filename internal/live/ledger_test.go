@@ -31,6 +31,8 @@ type entry struct {
 	first         [4]byte
 }
 
+func (b *books) Accepted(fd int) Account { return b.Open(fd, nil) }
+
 func (b *books) Open(fd int, prefix []byte) Account {
 	b.mu.Lock()
 	defer b.mu.Unlock()

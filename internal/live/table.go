@@ -117,7 +117,8 @@ func (t *Table) track(nc net.Conn, multipath bool) net.Conn {
 	c.stay.Store(multipath && isMultipath(c.sock))
 	c.since.Store(now())
 	c.headBegan = at(c.since.Load())
-	c.openAccount()
+	_, tcp := nc.(*net.TCPConn)
+	c.openAccount(tcp && !multipath)
 	t.add(c)
 	return w
 }

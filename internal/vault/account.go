@@ -1,7 +1,5 @@
 package vault
 
-import "bytes"
-
 // Account keeps the line of one HTTP/1 connection from what passes through it.
 // First, Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
 // goroutine at a time; Write and Copied may be called beside Read.
@@ -23,6 +21,7 @@ type Account struct {
 	body   Chunks
 	behind []byte            // of the requests behind it, as long as none was let go
 	tail   [maxBuffered]byte // the last bytes told
+	strays bool              // line ends may come that are no part of a request; see First
 
 	// Of the writing side.
 	written uint64
@@ -49,7 +48,7 @@ const maxBehind = 8 << 10
 // will be told to Read again. It costs a few system calls. A connection which
 // isn't TCP can't be rescued: its Account is pinned from the start.
 func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
-	a := &Account{table: t, fd: fd}
+	a := &Account{table: t, fd: fd, strays: true}
 	c, ok := counts(fd)
 	if !ok || c.Consumed < uint64(len(prefix)) {
 		t.Adopted(fd, server, 0, 0)
@@ -58,9 +57,16 @@ func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
 	}
 	a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
 	// It may take a while until Read is told: with line ends only it is idle.
-	head := bytes.TrimLeft(prefix, lineEnds)
+	head := trimLineEnds(prefix)
 	t.Adopted(fd, server, c.Consumed-uint64(len(head)), a.tx0)
 	return a
+}
+
+// FollowAccepted is Follow for a TCP connection that was accepted this very moment.
+// It makes no system call.
+func (t *Table) FollowAccepted(fd int, server uint32) *Account {
+	t.Accepted(fd, server)
+	return &Account{table: t, fd: fd}
 }
 
 // Boundary says that the connection is between two requests: of what was read
@@ -74,7 +80,7 @@ func (a *Account) Boundary(read, written int64) {
 	var head []byte
 	if k := a.read - a.begin; a.begin < a.read && k <= maxBuffered {
 		all := a.tail[maxBuffered-k:]
-		head = bytes.TrimLeft(all, lineEnds)
+		head = trimLineEnds(all)
 		a.begin += uint64(len(all) - len(head))
 	}
 	a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
@@ -85,13 +91,19 @@ func (a *Account) Boundary(read, written int64) {
 	case len(head) > 0:
 		a.head = append(a.head, head...)
 	default:
-		a.phase = readAll
+		a.phase, a.strays = readAll, true
 	}
 }
 
-// lineEnds may come before a request, and are no part of it: some clients send
-// one after a body. A connection on which only they have come is idle.
-const lineEnds = "\r\n"
+// trimLineEnds takes off what may come before a request, and is no part of it: some
+// clients send an empty line after a body. A connection on which nothing else has
+// come is idle.
+func trimLineEnds(b []byte) []byte {
+	for len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
 
 // Unknown says the same of a connection on which bytes of the next request have
 // been read, nobody knows how many. If it is known where the last one ended, and
@@ -105,6 +117,7 @@ func (a *Account) Unknown(written int64) {
 	if len(behind) == 0 || end+uint64(len(behind)) != a.read {
 		a.table.Unknown(a.fd, a.tx0+a.written)
 		a.next(readAll)
+		a.strays = true
 		return
 	}
 	a.begin = end
@@ -149,7 +162,7 @@ func (a *Account) readBehind(b []byte) {
 	case end+uint64(kept+len(more)) != a.read: // some were let go
 	case kept+len(more) > maxBehind:
 		a.behind = nil
-	case kept > 0 || len(bytes.TrimLeft(more, lineEnds)) > 0:
+	case kept > 0 || len(trimLineEnds(more)) > 0:
 		a.behind = append(a.behind, more...)
 	default:
 		a.req.End += uint64(len(more))
@@ -160,9 +173,10 @@ func (a *Account) readBehind(b []byte) {
 }
 
 // First is where the first bytes of the next read should go at once; nil: it
-// doesn't matter. See [Table.First].
+// doesn't matter. See [Table.First]. It matters behind a POST, after which net/http
+// forgives line ends, or where it isn't known what came before.
 func (a *Account) First() []byte {
-	if a.over || !a.active && (a.phase != readingHead || a.read != a.begin) {
+	if !a.strays || a.over || !a.active && (a.phase != readingHead || a.read != a.begin) {
 		return nil
 	}
 	return a.table.First(a.fd)
@@ -191,6 +205,7 @@ func (a *Account) readHead(b []byte) {
 	}
 	a.head = nil
 	a.phase = readAll
+	a.strays = a.req.Post
 	a.begun(a.req.Kind)
 	if a.req.Chunked {
 		a.phase = readingChunks
@@ -199,7 +214,7 @@ func (a *Account) readHead(b []byte) {
 }
 
 func (a *Account) skipLineEnds(b []byte) []byte {
-	rest := bytes.TrimLeft(b, lineEnds)
+	rest := trimLineEnds(b)
 	if n := len(b) - len(rest); n > 0 {
 		a.begin += uint64(n)
 		a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
@@ -210,7 +225,7 @@ func (a *Account) skipLineEnds(b []byte) []byte {
 func (a *Account) partOfHead(b []byte) {
 	a.begun(a.req.Kind)
 	if len(b) > maxHead {
-		a.head, a.phase = nil, readAll
+		a.head, a.phase, a.strays = nil, readAll, true
 		return
 	}
 	if len(a.head) == 0 {

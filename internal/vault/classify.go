@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"time"
 )
 
@@ -101,7 +100,7 @@ func between(c Counters, v Verdict) Judgment {
 // boundary, and died before it took note: they are no part of a request.
 func (l *Line) onlyLineEnds(boundary, consumed uint64) bool {
 	n := consumed - boundary
-	return 0 < n && n <= maxFirst && len(bytes.TrimLeft(l.First[:n], lineEnds)) == 0
+	return 0 < n && n <= maxFirst && len(trimLineEnds(l.First[:n])) == 0
 }
 
 // answered judges a connection whose response is complete.

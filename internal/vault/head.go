@@ -8,11 +8,14 @@ import (
 // RequestKind tells what the first bytes of a request say. It is Known as soon
 // as the request line is complete; leading empty lines are passed over.
 func RequestKind(head []byte) Kind {
-	head = bytes.TrimLeft(head, "\r\n")
-	line, _, complete := bytes.Cut(head, []byte("\n"))
+	line, _, complete := bytes.Cut(trimLineEnds(head), []byte("\n"))
 	if !complete {
 		return 0
 	}
+	return kindOf(line)
+}
+
+func kindOf(line []byte) Kind {
 	k := Known
 	if bytes.HasPrefix(line, []byte("HEAD ")) {
 		k |= Head
@@ -35,17 +38,22 @@ type Request struct {
 	End uint64
 	// Chunked: a [Chunks] finds the end of the body.
 	Chunked bool
+	// Post is the method POST.
+	Post bool
 }
 
 // ParseRequest reads the head of a request; more may follow it.
 func ParseRequest(b []byte) Request {
-	r := Request{Kind: RequestKind(b)}
-	head := bytes.TrimLeft(b, "\r\n")
+	head := trimLineEnds(b)
 	h, ok := parseHead(head)
 	if !ok {
-		return r
+		return Request{Kind: RequestKind(head)}
 	}
-	r.Head = uint64(len(b)-len(head)) + h.size
+	r := Request{
+		Kind: kindOf(h.first),
+		Head: uint64(len(b)-len(head)) + h.size,
+		Post: bytes.HasPrefix(h.first, []byte("POST ")),
+	}
 	if h.upgrade || h.odd || bytes.HasPrefix(head, []byte("CONNECT ")) {
 		return r
 	}

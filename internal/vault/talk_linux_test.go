@@ -20,7 +20,7 @@ func newTalk(t *testing.T) *talk {
 	tab, v, _ := memory(t)
 	peer, ours := pair(t)
 	fd := descriptor(ours)
-	return &talk{t: t, peer: peer, ours: ours, fd: fd, view: v, a: tab.Follow(fd, 1, nil)}
+	return &talk{t: t, peer: peer, ours: ours, fd: fd, view: v, a: tab.FollowAccepted(fd, 1)}
 }
 
 func (k *talk) read(s string, whole bool) {
