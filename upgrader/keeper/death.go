@@ -16,6 +16,7 @@ func (s *service) died(p *process, e end) {
 	}
 	defer s.inherit(p, e.left)
 	delete(s.procs, p.proc)
+	s.a.born() // or not
 	s.bury(p)
 	p.settled()
 	if p.watchdog != nil {

@@ -3,11 +3,14 @@ package keeper
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -91,24 +94,49 @@ func (k *acks) serve(a *actor) {
 // do.
 func (a *actor) hearAck(c *net.UnixConn) {
 	defer c.Close()
+	who := peerOf(c) // before it is heard: it may have no more to do
 	c.SetDeadline(time.Now().Add(ackTime))
 	line, err := bufio.NewReader(io.LimitReader(c, ackBytes)).ReadString('\n')
-	if err != nil || !isAck(line) {
+	if err != nil {
 		return
 	}
-	a.meet(peerPID(c), func(s *service, p *process) bool {
+	named, ok := parseAck(line)
+	if !ok {
+		return
+	}
+	acked := func(s *service, p *process) bool {
 		if p.conf.Foreign == Off {
 			return false
 		}
 		p.einhorn = true
 		s.ready(p, "einhorn", true)
 		return true
-	})
+	}
+	if !a.meet(who, acked) && who.may(named) { // it has ended before it was known
+		a.meet(peer{pids: []int{named}}, acked)
+	}
 }
 
-func isAck(line string) bool {
+var ackedPID = regexp.MustCompile(`\bpid"?\s*:\s*(\d+)`)
+
+// parseAck returns the PID that an ack is for; 0: it doesn't say.
+func parseAck(line string) (pid int, ok bool) {
 	if plain, err := url.PathUnescape(line); err == nil {
 		line = plain
 	}
-	return strings.Contains(line, "worker:ack")
+	if m := ackedPID.FindStringSubmatch(line); m != nil {
+		pid, _ = strconv.Atoi(m[1])
+	}
+	return pid, strings.Contains(line, "worker:ack")
+}
+
+// may reports whether a peer can speak for a process: it could do with it what it
+// likes anyway.
+func (p peer) may(pid int) bool {
+	fi, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	if err != nil {
+		return false
+	}
+	owner, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && (p.uid == 0 || p.uid == owner.Uid)
 }

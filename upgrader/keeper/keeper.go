@@ -31,6 +31,7 @@ type actor struct {
 	basics      func(conf *Service) []string     // what is in the environment of all workers
 	open        func(a address) (*socket, error) // binds
 	ackPath     string                           // of einhorn's command socket; "": none
+	births      chan struct{}                    // closed when a process has been started, or could not be; nil: nobody waits for it
 	later       []func()                         // to be run after the one that runs
 	started     time.Time
 	onReady     func()

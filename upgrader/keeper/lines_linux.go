@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,12 +122,12 @@ func (a *actor) acceptLines(ln *net.UnixListener) {
 
 // hearLine is one worker's line, if the caller is one.
 func (a *actor) hearLine(uc *net.UnixConn) {
-	pid := peerPID(uc)
+	who := peerOf(uc)
 	c := kept.New(link.From(uc, false))
 	defer c.Close()
 	var s *service
 	var p *process
-	accepted := a.meet(pid, func(ms *service, mp *process) bool {
+	accepted := a.meet(who, func(ms *service, mp *process) bool {
 		if mp.line != nil {
 			return false
 		}
@@ -163,40 +164,78 @@ func (a *actor) hearLine(uc *net.UnixConn) {
 	}
 }
 
-// meet finds the worker of a PID. One that was forked a moment ago may not be
-// known to the actor yet: it has our marker, and is waited for. Strangers cost
-// nobody time.
-func (a *actor) meet(pid int, f func(*service, *process) bool) bool {
-	for range 50 {
+// meet finds a peer's worker. One that was forked a moment ago may not be known to
+// the actor yet: it has our marker, and is waited for. Strangers cost nobody time.
+func (a *actor) meet(who peer, f func(*service, *process) bool) bool {
+	for {
 		found, ok := false, false
+		var birth <-chan struct{}
 		if !a.ask(func() {
-			if s, p := a.process(pid); p != nil {
+			if s, p := a.process(who.pids...); p != nil {
 				found, ok = true, f(s, p)
+			} else {
+				birth = a.birth()
 			}
-		}) {
-			return false
-		}
-		if found {
+		}) || found {
 			return ok
 		}
-		if !markedBy(pid, a.id) {
+		if birth == nil || !slices.ContainsFunc(who.pids, func(pid int) bool { return markedBy(pid, a.id) }) {
 			return false
 		}
-		time.Sleep(2 * time.Millisecond)
+		select {
+		case <-birth:
+		case <-a.done:
+			return false
+		}
 	}
-	return false
 }
 
-func peerPID(c *net.UnixConn) int {
-	pid := 0
+// birth returns what is closed when more is known of the processes that are being
+// started; nil: none is.
+func (a *actor) birth() <-chan struct{} {
+	coming := false
+	a.each(func(p *process) { coming = coming || p.child == nil })
+	if !coming {
+		return nil
+	}
+	if a.births == nil {
+		a.births = make(chan struct{})
+	}
+	return a.births
+}
+
+// born tells those who wait for it.
+func (a *actor) born() {
+	if a.births != nil {
+		close(a.births)
+		a.births = nil
+	}
+}
+
+// peer is who has spoken to us.
+type peer struct {
+	pids []int // its own, and its session's
+	uid  uint32
+}
+
+func peerOf(c *net.UnixConn) (p peer) {
 	if raw, err := c.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
 			if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-				pid = int(cred.Pid)
+				p = peer{kin(int(cred.Pid)), cred.Uid}
 			}
 		})
 	}
-	return pid
+	return p
+}
+
+// kin are the PIDs by which the worker may be known that a process is, or belongs
+// to.
+func kin(pid int) []int {
+	if sid, err := unix.Getsid(pid); err == nil {
+		return []int{pid, sid}
+	}
+	return []int{pid}
 }
 
 // hungUp: the worker closed its line, or ended.
@@ -214,7 +253,7 @@ func (a *actor) hearNotices(r *sd.Receiver) {
 		if err != nil {
 			return
 		}
-		a.meet(m.PID, func(s *service, p *process) bool {
+		a.meet(peer{pids: kin(m.PID)}, func(s *service, p *process) bool {
 			s.notified(p, m)
 			return true
 		})

@@ -37,23 +37,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var roles map[string]func(args []string)
-
-func init() {
-	roles = map[string]func([]string){
-		"as-keeper":      asKeeper,
-		"serve":          serve,
-		"exit":           func(args []string) { n, _ := strconv.Atoi(args[0]); os.Exit(n) },
-		"hang":           func([]string) { select {} },
-		"panic":          func([]string) { notifyReady(); panic("as the test wants it") },
-		"deaf":           deaf,
-		"chatter":        chatter,
-		"become":         become,
-		"library":        library,
-		"storer":         storer,
-		"web":            web,
-		"without-rights": withoutRights,
-	}
+var roles = map[string]func(args []string){
+	"as-keeper":      asKeeper,
+	"serve":          serve,
+	"exit":           func(args []string) { n, _ := strconv.Atoi(args[0]); os.Exit(n) },
+	"hang":           func([]string) { select {} },
+	"panic":          func([]string) { notifyReady(); panic("as the test wants it") },
+	"deaf":           deaf,
+	"chatter":        chatter,
+	"become":         become,
+	"library":        library,
+	"storer":         storer,
+	"web":            web,
+	"without-rights": withoutRights,
 }
 
 // asKeeper runs what a test has written down for it.

@@ -91,6 +91,7 @@ func (s *service) environment(p *process, held []*socket) []string {
 
 func (s *service) startedAs(p *process, c child) {
 	p.child = c
+	s.a.born()
 	s.tell(control.Event{Kind: control.EventStart, Generation: p.generation, PID: c.PID(), Text: string(p.why)})
 	for _, sig := range p.signals {
 		c.Signal(sig)

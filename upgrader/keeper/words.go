@@ -15,13 +15,11 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
 
-// process finds the worker that a PID belongs to: its first process, or one of
-// its session.
-func (a *actor) process(pid int) (*service, *process) {
-	sid, _ := unix.Getsid(pid)
+// process finds the worker that has one of some PIDs.
+func (a *actor) process(pids ...int) (*service, *process) {
 	for _, s := range a.services {
 		for _, p := range s.procs {
-			if n := p.pid(); n != 0 && (n == pid || n == sid) {
+			if n := p.pid(); n != 0 && slices.Contains(pids, n) {
 				return s, p
 			}
 		}
