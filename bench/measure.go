@@ -32,7 +32,7 @@ type settings struct {
 func (o *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&o.rounds, "rounds", 3, "rounds; each measures every system once, in another order")
-	f.IntVar(&o.events, "events", 2, "events in a round, of each system")
+	f.IntVar(&o.events, "events", 1, "events in a round, of each system")
 	f.Float64Var(&o.seconds, "window", 3, "`seconds` that are watched before an event, and from it on")
 	f.DurationVar(&o.blind, "blind", 0, "clients don't see the end of a connection that comes so shortly before they send, as on a network (2ms)")
 	f.Uint64Var(&o.seed, "seed", 1, "of what clients send, and of the order")

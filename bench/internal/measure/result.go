@@ -47,6 +47,8 @@ type Event struct {
 	Open     int64                            `json:"open"`           // kept-alive connections at the trigger
 	Ends     map[strict.End]int64             `json:"ends,omitempty"` // of kept-alive connections
 	Moved    int64                            `json:"moved"`
+	Long     int64                            `json:"long,omitempty"`     // connections that are HTTP no more, at the trigger
+	LongCut  int64                            `json:"long_cut,omitempty"` // of them, ended
 
 	// From the trigger; Never if there was none within the window.
 	FirstNew time.Duration `json:"first_new_ns"` // to the first answer of a new process

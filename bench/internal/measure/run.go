@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/bench/internal/system"
@@ -30,8 +31,8 @@ type Plan struct {
 	Seed   uint64
 }
 
-// Mix is what every system is loaded with: 270 kept-alive connections and new
-// ones at a rate.
+// Mix is what every system is loaded with: 270 kept-alive connections, new ones at
+// a rate, and some that are HTTP no more, where the system serves such.
 func Mix() []strict.Group {
 	return []strict.Group{
 		{Kind: strict.Idle, N: 180, Pause: time.Second},
@@ -39,7 +40,16 @@ func Mix() []strict.Group {
 		{Kind: strict.Post, N: 30, Pause: 200 * time.Millisecond},
 		{Kind: strict.Slow, N: 20, Pause: 200 * time.Millisecond, Delay: 400 * time.Millisecond},
 		{Kind: strict.Connect, Rate: 50},
+		{Kind: strict.Upgraded, N: 10, Pause: 200 * time.Millisecond},
 	}
+}
+
+// groups of a plan that a system serves. What costs nothing but bytes to and fro
+// would make a request look cheaper than it is.
+func (p *Plan) groups(s *system.System) []strict.Group {
+	return slices.DeleteFunc(slices.Clone(p.Groups), func(g strict.Group) bool {
+		return g.Kind == strict.Upgraded && (s.NoUpgrade || p.Action == "steady")
+	})
 }
 
 // Mostly idle connections, n of them.
@@ -80,7 +90,7 @@ func begin(ctx context.Context, b *system.Bed, s *system.System, p Plan) (*run, 
 	loadCtx, cancel := context.WithCancel(ctx)
 	r.end = cancel
 	r.load = strict.Load{
-		Network: "tcp", Addr: addr, Groups: p.Groups, Seed: p.Seed, Blind: p.Blind, Timeout: 5 * time.Second,
+		Network: "tcp", Addr: addr, Groups: p.groups(s), Seed: p.Seed, Blind: p.Blind, Timeout: 5 * time.Second,
 		OnAnswer: r.tape.answer, OnFailure: r.tape.failure,
 	}.Start(loadCtx)
 	r.start = r.load.Snapshot().Start
@@ -191,14 +201,15 @@ func (e *Event) count(before, after *strict.Report) {
 	e.Requests = after.Total.Requests - before.Total.Requests
 	e.Ends = map[strict.End]int64{}
 	for k, c := range after.Kinds {
-		if k == strict.Connect {
+		was := cmp.Or(before.Kinds[k], &strict.Count{})
+		switch k {
+		case strict.Connect:
+			continue
+		case strict.Upgraded:
+			e.Long, e.LongCut = open(was), ended(c)-ended(was)
 			continue
 		}
-		was := cmp.Or(before.Kinds[k], &strict.Count{})
-		e.Open += was.Connects
-		for _, n := range was.Ends {
-			e.Open -= n
-		}
+		e.Open += open(was)
 		e.Moved += c.Moved - was.Moved
 		for end, n := range c.Ends {
 			if d := n - was.Ends[end]; d > 0 {
@@ -206,6 +217,16 @@ func (e *Event) count(before, after *strict.Report) {
 			}
 		}
 	}
+}
+
+// open connections.
+func open(c *strict.Count) int64 { return c.Connects - ended(c) }
+
+func ended(c *strict.Count) (n int64) {
+	for _, of := range c.Ends {
+		n += of
+	}
+	return n
 }
 
 // MeasureSteady runs s for the plan's window, and does nothing to it.

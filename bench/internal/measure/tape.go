@@ -7,7 +7,8 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/strict"
 )
 
-// tape has all answers and failures of a load, in their order.
+// tape has all answers and failures of a load, in their order, but those on
+// connections that are HTTP no more: they say nothing of who serves.
 type tape struct {
 	mu       sync.Mutex
 	answers  []strict.Answer
@@ -16,6 +17,9 @@ type tape struct {
 }
 
 func (t *tape) answer(a strict.Answer) {
+	if a.Kind == strict.Upgraded {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.answers = append(t.answers, a)
@@ -25,6 +29,9 @@ func (t *tape) answer(a strict.Answer) {
 }
 
 func (t *tape) failure(f strict.Failure) {
+	if f.Kind == strict.Upgraded {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failures = append(t.failures, f)

@@ -22,6 +22,8 @@ func upgraded() *tape {
 	t.failure(strict.Failure{At: 1020 * ms, Kind: strict.Connect, Fault: strict.Refused})
 	t.failure(strict.Failure{At: 1021 * ms, Kind: strict.Idle, Fault: strict.NoAnswer})
 	t.failure(strict.Failure{At: 1500 * ms, Kind: strict.Get, Fault: strict.Reset})
+	t.answer(strict.Answer{At: 1110 * ms, Took: ms, Kind: strict.Upgraded, Generation: 1, PID: 10})
+	t.failure(strict.Failure{At: 1120 * ms, Kind: strict.Upgraded, Fault: strict.NoAnswer})
 	return t
 }
 
@@ -59,6 +61,9 @@ func TestFailuresByClassWithinTheWindow(t *testing.T) {
 func TestEveryKindHasAClass(t *testing.T) {
 	want := map[strict.Kind]Class{strict.Connect: Fresh, strict.Get: Reused, strict.Slow: Reused, strict.Post: Posts, strict.Idle: Posts}
 	for _, g := range Mix() {
+		if g.Kind == strict.Upgraded { // is left out
+			continue
+		}
 		if classOf(g.Kind) != want[g.Kind] {
 			t.Errorf("%s: %s", g.Kind, classOf(g.Kind))
 		}
@@ -90,16 +95,18 @@ func TestTheNewestGenerationServes(t *testing.T) {
 
 func TestCountsBetweenSnapshots(t *testing.T) {
 	before := &strict.Report{Total: strict.Count{Requests: 5}, Kinds: map[strict.Kind]*strict.Count{
-		strict.Idle: {Connects: 3, Ends: map[strict.End]int64{strict.Ours: 1}},
+		strict.Idle:     {Connects: 3, Ends: map[strict.End]int64{strict.Ours: 1}},
+		strict.Upgraded: {Connects: 11, Ends: map[strict.End]int64{strict.Lost: 1}},
 	}}
 	after := &strict.Report{Total: strict.Count{Requests: 9}, Kinds: map[strict.Kind]*strict.Count{
-		strict.Idle:    {Connects: 5, Moved: 1, Ends: map[strict.End]int64{strict.Ours: 1, strict.ClosedIdle: 2}},
-		strict.Get:     {Connects: 1, Ends: map[strict.End]int64{strict.Lost: 1}},
-		strict.Connect: {Connects: 9, Ends: map[strict.End]int64{strict.Lost: 9}},
+		strict.Idle:     {Connects: 5, Moved: 1, Ends: map[strict.End]int64{strict.Ours: 1, strict.ClosedIdle: 2}},
+		strict.Get:      {Connects: 1, Ends: map[strict.End]int64{strict.Lost: 1}},
+		strict.Connect:  {Connects: 9, Ends: map[strict.End]int64{strict.Lost: 9}},
+		strict.Upgraded: {Connects: 14, Ends: map[strict.End]int64{strict.Lost: 2, strict.ClosedIdle: 2}},
 	}}
 	var e Event
 	e.count(before, after)
-	if e.Requests != 4 || e.Open != 2 || e.Moved != 1 || e.Closed() != 3 || len(e.Ends) != 2 {
+	if e.Requests != 4 || e.Open != 2 || e.Moved != 1 || e.Closed() != 3 || len(e.Ends) != 2 || e.Long != 10 || e.LongCut != 3 {
 		t.Errorf("%+v", e)
 	}
 }

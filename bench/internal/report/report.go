@@ -136,9 +136,10 @@ func (a All) upgrades(action string, blind bool) string {
 			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
 			of(e, slowdown).String(),
 			of(a.events(name, "beside", blind), slowdown).String(),
+			of(e, longCut).String(),
 		})
 	}
-	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×", "beside ×"}, rows)
+	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×", "beside ×", "long cut"}, rows)
 }
 
 // unfinished says how many upgrades had no effect.
@@ -161,6 +162,10 @@ func againstStart(e *measure.Event) (float64, bool) {
 	return float64(e.FirstNew) / float64(max(1, e.Start)), e.FirstNew != measure.Never
 }
 
+// longCut is how many connections ended that were HTTP no more; none, if the
+// system has such.
+func longCut(e *measure.Event) (float64, bool) { return float64(e.LongCut), e.Long > 0 }
+
 // slowdown is the 99th percentile of latency in an event over that before it.
 func slowdown(e *measure.Event) (float64, bool) {
 	return float64(e.During.P99) / float64(max(1, e.Before.P99)), e.Before.N > 0 && e.During.N > 0
@@ -179,6 +184,7 @@ func (a All) crashes(action string) string {
 			counts(e, broken).String(),
 			counts(e, status).String(),
 			counts(e, (*measure.Event).Closed).String(),
+			of(e, longCut).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.Next }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
 		}
@@ -187,7 +193,7 @@ func (a All) crashes(action string) string {
 		}
 		rows = append(rows, row)
 	}
-	head := []string{"system", "refused", "broken", "5xx", "closed", "next answer, ms", "gap, ms"}
+	head := []string{"system", "refused", "broken", "5xx", "closed", "long cut", "next answer, ms", "gap, ms"}
 	if action == "panic" {
 		head = append(head, "its own request")
 	}

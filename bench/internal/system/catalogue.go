@@ -91,7 +91,7 @@ func ours() []*System {
 		},
 		{
 			Name: "kept-gunicorn", Title: "tablecloth keeping gunicorn", Setup: "tablecloth run -- gunicorn, unchanged, 2 workers of 64 threads; SIGHUP to the keeper",
-			Delay: restartDelay, version: command("gunicorn", "--version"), prepare: asset("app.py"), start: keptGunicorn, upgrade: signalLeader(syscall.SIGHUP),
+			Delay: restartDelay, NoUpgrade: true, version: command("gunicorn", "--version"), prepare: asset("app.py"), start: keptGunicorn, upgrade: signalLeader(syscall.SIGHUP),
 			Skip: map[string]string{"panic": "a WSGI application has no such thing"},
 		},
 	}

@@ -26,11 +26,11 @@ func servers() []*System {
 	return []*System{
 		{
 			Name: "nginx", Title: "nginx, reload", Setup: "2 workers, answers by itself (echo module); SIGHUP to the master",
-			Delay: restartDelay, version: nginxVersion, start: nginx, upgrade: nginxReload, Skip: map[string]string{"panic": noPanic},
+			Delay: restartDelay, NoUpgrade: true, version: nginxVersion, start: nginx, upgrade: nginxReload, Skip: map[string]string{"panic": noPanic},
 		},
 		{
 			Name: "nginx-usr2", Title: "nginx, new binary", Setup: "2 workers; SIGUSR2, when the new master's workers answer SIGQUIT to the old master",
-			Delay: restartDelay, version: nginxVersion, start: nginx, upgrade: nginxBinary,
+			Delay: restartDelay, NoUpgrade: true, version: nginxVersion, start: nginx, upgrade: nginxBinary,
 			Skip: map[string]string{"panic": noPanic, "crash": sameAsReload, "steady": sameAsReload},
 		},
 		{
@@ -44,7 +44,7 @@ func servers() []*System {
 		},
 		{
 			Name: "gunicorn", Title: "gunicorn", Setup: "2 gthread workers of 64 threads; SIGHUP to the master",
-			Delay: restartDelay, version: command("gunicorn", "--version"), prepare: asset("app.py"), start: gunicorn, upgrade: signalLeader(syscall.SIGHUP),
+			Delay: restartDelay, NoUpgrade: true, version: command("gunicorn", "--version"), prepare: asset("app.py"), start: gunicorn, upgrade: signalLeader(syscall.SIGHUP),
 			Skip: map[string]string{"panic": "a WSGI application has no such thing"},
 		},
 	}

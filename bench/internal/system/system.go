@@ -25,6 +25,8 @@ type System struct {
 	// Tail is how much longer than others it is watched after an event, as its old
 	// process lives on so long.
 	Tail time.Duration
+	// NoUpgrade: it has no connections that become something other than HTTP.
+	NoUpgrade bool
 	// Events that are left out, and why.
 	Skip map[string]string
 

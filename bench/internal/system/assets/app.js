@@ -58,6 +58,12 @@ function worker() {
       res.end(id + '\n');
     }
   });
+  server.on('upgrade', (req, socket) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n' +
+      `X-Request-Id: ${req.headers['x-request-id']}\r\nX-Generation: ${process.env.BENCH_GENERATION}\r\nX-Pid: ${process.pid}\r\n\r\n`);
+    socket.on('error', () => {});
+    socket.pipe(socket);
+  });
   // As long as the other programs keep idle connections; Node's own 5 s would
   // be counted as connections that an upgrade closed.
   server.keepAliveTimeout = 120e3;
