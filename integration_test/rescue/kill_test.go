@@ -10,6 +10,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 func (b *bed) dial() (net.Conn, error) {
@@ -54,7 +55,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		t.Error(err)
 	}
 	st := b.status()
-	t.Logf("%d kills; rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
+	testenv.Result(t, "%d kills; rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
 		kills, st.Rescued, r.Total.Requests, r.Total.OK, r.Total.Faults, r.Total.Codes, r.Total.Connects, r.Total.Ends, r.Total.Moved)
 	if st.Rescued == nil || st.Rescued.Idle == 0 || r.Total.Moved == 0 {
 		t.Error("nothing was rescued")

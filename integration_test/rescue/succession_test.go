@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -78,7 +79,7 @@ func (b *bed) judge(l *loading) {
 		b.t.Errorf("%v\n%s", err, strings.Join(l.failures, "\n"))
 	}
 	b.letGo()
-	b.t.Logf("rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
+	testenv.Result(b.t, "rescued %+v; clients: %d requests, %d right, faults %v, codes %v; %d connections, ended %v, moved %d",
 		b.status().Rescued, r.Total.Requests, r.Total.OK, r.Total.Faults, r.Total.Codes, r.Total.Connects, r.Total.Ends, r.Total.Moved)
 }
 

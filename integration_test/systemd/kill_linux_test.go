@@ -15,6 +15,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/strict"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
 // connecting clients: each request has a connection of its own.
@@ -39,7 +40,7 @@ func TestKill(t *testing.T) {
 		u.mustRefuseNobody(report())
 		slices.Sort(gaps)
 		median := gaps[len(gaps)/2]
-		t.Logf("kill -9 to the next answer: median %v of %d, %.1f bare starts (%v)", median, len(gaps), float64(median)/float64(bare), bare)
+		testenv.Result(t, "kill -9 to the next answer: median %v of %d, %.1f bare starts (%v)", median, len(gaps), float64(median)/float64(bare), bare)
 	})
 }
 

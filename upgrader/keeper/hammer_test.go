@@ -15,6 +15,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -49,7 +50,7 @@ func TestHammer(t *testing.T) {
 	if l.refused.Load() > 0 || results["upgrade ready"] == 0 {
 		t.Errorf("%v, %v", results, l)
 	}
-	t.Log(results, l)
+	testenv.Result(t, "%v; %v", results, l)
 	// When all have ended who has to, two are left.
 	proctest.Check(t, func() error {
 		if n := len(b.processes()); n != 3 {
@@ -162,7 +163,7 @@ func TestMemoryAndDescriptorsStayFlat(t *testing.T) {
 	round(soak(4, 200))
 	wasFDs, wasMemory := fds(), memory()
 	round(soak(10, 2000))
-	t.Logf("descriptors %d → %d, memory %d → %d KiB, threads %d", wasFDs, fds(), wasMemory>>10, memory()>>10, threads())
+	testenv.Result(t, "%d upgrades and deaths: descriptors %d → %d, memory %d → %d KiB, threads %d", soak(10, 2000), wasFDs, fds(), wasMemory>>10, memory()>>10, threads())
 	proctest.Check(t, func() error {
 		names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.cmd.Process.Pid))
 		if len(names) <= wasFDs {

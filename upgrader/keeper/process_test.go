@@ -57,7 +57,7 @@ func TestKillsOfTheWorkerUnderLoad(t *testing.T) {
 	if l.refused.Load() > 0 || l.answers.Load() == 0 {
 		t.Error(l)
 	}
-	t.Log(l)
+	testenv.Result(t, "%d kills: %v", soak(6, 100), l)
 	if s := b.status(); s.Restarts != soak(6, 100) || s.LastCrash == nil || s.LastCrash.Exit != "signal: killed" {
 		t.Errorf("status %+v", s)
 	}
