@@ -23,7 +23,7 @@ func (s *Sender) listen() {
 	s.ended.Go(func() {
 		select {
 		case <-s.dead:
-			s.l.SetReadDeadline(time.Unix(1, 0))
+			s.l.SetDeadline(time.Unix(1, 0)) // its end of the link may be open elsewhere
 		case <-woken:
 		}
 	})
@@ -82,7 +82,11 @@ func (s *Sender) diagnose(err error) error {
 
 // recover gives back what is in flight, which nobody else owns.
 func (s *Sender) recover(why error) {
+	s.l.SetWriteDeadline(time.Unix(1, 0)) // nobody reads any more
 	s.mu.Lock()
+	for s.sending {
+		s.cond.Wait()
+	}
 	back := s.flight
 	s.flight = nil
 	s.cond.Broadcast()
@@ -193,6 +197,9 @@ func (s *Sender) hear(m link.Message) error {
 func (s *Sender) answered(a answer) (*batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.sending && len(s.flight) == 1 {
+		s.cond.Wait() // the receiver was faster than send
+	}
 	if len(s.flight) == 0 || s.flight[0].seq != a.seq {
 		return nil, fmt.Errorf("answer %d to no batch: %w", a.seq, errGarbled)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -51,7 +52,7 @@ type Sender struct {
 	ended   sync.WaitGroup // of the two goroutines
 
 	mu      sync.Mutex
-	cond    sync.Cond // queue, flight, err or closing changed
+	cond    sync.Cond // queue, flight, sending, err or closing changed
 	err     error
 	version int
 	servers map[string]bool
@@ -59,6 +60,7 @@ type Sender struct {
 	due     int // reserved, and not answered
 	queue   []*Item
 	flight  []*batch // sent, and not answered, in order
+	sending bool     // the last one in flight is being sent: its items must not be touched
 	seq     uint32
 	sent    uint32 // connections that the receiver owns
 	refused int    // and that it would not have
@@ -260,8 +262,10 @@ func (s *Sender) send() {
 				continue
 			}
 			s.untake(b)
+		} else {
+			s.wasSent()
 		}
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return // listen hears of it, too, and finds out what it means
 		}
 		if err != nil {
@@ -286,7 +290,16 @@ func (s *Sender) take() *batch {
 	s.queue = b.fill(s.queue, s.most)
 	s.seq++
 	s.flight = append(s.flight, b)
+	s.sending = true
 	return b
+}
+
+// wasSent ends what take has begun.
+func (s *Sender) wasSent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sending = false
+	s.cond.Broadcast()
 }
 
 // untake undoes take, as the kernel says that too many descriptors of this user
@@ -294,6 +307,8 @@ func (s *Sender) take() *batch {
 func (s *Sender) untake(b *batch) {
 	s.mu.Lock()
 	s.flight = s.flight[:len(s.flight)-1]
+	s.sending = false
+	s.cond.Broadcast()
 	s.seq--
 	s.most = max(1, len(b.items)/2)
 	err := s.err
