@@ -240,6 +240,9 @@ func (a *alone) resume() error {
 	}
 	a.manager.send(sd.Message{}.MainPID(os.Getpid()).Ready().
 		Status(fmt.Sprintf("generation %d serving again: its successor died", a.u.generation)))
+	if a.manager.watchdog > 0 {
+		a.manager.send(sd.Message{}.Watchdog()) // the successor's last word may be old
+	}
 	return err
 }
 

@@ -77,7 +77,9 @@ func (m *manager) extend(done <-chan struct{}, bound time.Duration) {
 
 // pet tells the manager's watchdog that this process lives, as long as it is the
 // one that acts: a draining generation must not hide that its successor hangs.
-// The life's goroutine does it, so that a standstill there is noticed too.
+// The life's goroutine does it, so that a standstill there is noticed too. It
+// begins at once: the last word of the generation before may be as old as it may
+// get.
 func (m *manager) pet(u *Upgrader) {
 	if m.n == nil || m.watchdog <= 0 {
 		return
@@ -85,16 +87,16 @@ func (m *manager) pet(u *Upgrader) {
 	tick := time.NewTicker(m.watchdog / 2)
 	defer tick.Stop()
 	for {
-		select {
-		case <-tick.C:
-		case <-u.over:
-			return
-		}
 		u.ask(func(l *life) {
 			if l.phase != draining {
 				m.send(sd.Message{}.Watchdog())
 			}
 		})
+		select {
+		case <-tick.C:
+		case <-u.over:
+			return
+		}
 	}
 }
 

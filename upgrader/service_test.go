@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -31,6 +32,8 @@ type service struct {
 	cmd     *exec.Cmd
 	log     proctest.Log
 	manager *proctest.Manager
+	// watchdog is the manager's; 0: it has none.
+	watchdog time.Duration
 
 	mu    sync.Mutex
 	store []stored // what a manager with a descriptor store would hold
@@ -117,7 +120,11 @@ func (s *service) run() {
 }
 
 func (s *service) environment() []string {
-	return append(os.Environ(), impersonate+"=service", s.tag(), envControl+"="+s.control, "GORACE=atexit_sleep_ms=0")
+	env := os.Environ()
+	if s.watchdog > 0 {
+		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", s.watchdog.Microseconds()))
+	}
+	return append(env, impersonate+"=service", s.tag(), envControl+"="+s.control, "GORACE=atexit_sleep_ms=0")
 }
 
 // tag is what the environment of all generations has.
