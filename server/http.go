@@ -335,16 +335,7 @@ func (h *httpRunner) target() handover.Target {
 
 func (h *httpRunner) count(c *control.Conns) {
 	n := h.live.Counts()
-	c.Open += n.Open
-	c.Idle += n.Idle
-	c.Active += n.Active
-	c.Pinned += n.Pinned
-	c.Requests += n.Requests
-	c.Moved += n.Moved
-	c.Adopted += n.Adopted
-	for why, n := range n.Closed {
-		closedBy(c, why, n)
-	}
+	c.Add(&n)
 	h.table.count(c)
 }
 

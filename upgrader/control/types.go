@@ -143,6 +143,24 @@ type Conns struct {
 	Panics   int64            `json:"panics"`           // answered with a 500
 }
 
+// Add counts what another has counted, too.
+func (c *Conns) Add(o *Conns) {
+	c.Open += o.Open
+	c.Idle += o.Idle
+	c.Active += o.Active
+	c.Pinned += o.Pinned
+	c.Requests += o.Requests
+	c.Moved += o.Moved
+	c.Adopted += o.Adopted
+	c.Panics += o.Panics
+	for why, n := range o.Closed {
+		if c.Closed == nil {
+			c.Closed = make(map[string]int64)
+		}
+		c.Closed[why] += n
+	}
+}
+
 // Conn is one connection that a drain waits for.
 type Conn struct {
 	Service string    `json:"service"`

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +34,8 @@ func (h *host) reapOnce() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	found := false
-	for _, pid := range children() {
+	children, _ := proc.Children(os.Getpid()) // zombies included
+	for _, pid := range children {
 		if h.leaders[pid] || h.vaults[pid] {
 			continue
 		}
@@ -98,26 +98,4 @@ func marked(pid int) bool { return markerOf(pid) != "" }
 // markedBy reports whether a process descends from a worker of the keeper id.
 func markedBy(pid int, id string) bool {
 	return strings.HasPrefix(markerOf(pid), markerKey+"="+id+".")
-}
-
-// children lists our children, zombies included.
-func children() []int {
-	var all []int
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
-	for _, t := range tasks {
-		data, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
-		if os.IsNotExist(err) && t.Name() == strconv.Itoa(os.Getpid()) { // a kernel without CONFIG_PROC_CHILDREN
-			all, _ = proc.Children(os.Getpid())
-			return all
-		}
-		for f := range bytes.FieldsSeq(data) {
-			if pid, err := strconv.Atoi(string(f)); err == nil {
-				all = append(all, pid)
-			}
-		}
-	}
-	return all
 }

@@ -17,7 +17,7 @@ func (s *service) bury(p *process) {
 	}
 	last := *p.status.Conns
 	last.Open, last.Idle, last.Active, last.Pinned = 0, 0, 0, 0
-	addConns(s.past, &last)
+	s.past.Add(&last)
 }
 
 // exhume replaces what a dead worker had told by its last word, which was on its
@@ -27,7 +27,7 @@ func (s *service) exhume(p *process, last *kept.Status) {
 		return
 	}
 	if p.status != nil && p.status.Conns != nil && s.past != nil {
-		addConns(s.past, negated(p.status.Conns))
+		s.past.Add(negated(p.status.Conns))
 	}
 	p.status = last
 	s.bury(p)
@@ -45,11 +45,11 @@ func negated(c *control.Conns) *control.Conns {
 func (s *service) conns() *control.Conns {
 	sum, told := control.Conns{}, s.past != nil
 	if told {
-		addConns(&sum, s.past)
+		sum.Add(s.past)
 	}
 	for _, p := range s.procs {
 		if p.status != nil && p.status.Conns != nil {
-			addConns(&sum, p.status.Conns)
+			sum.Add(p.status.Conns)
 			told = true
 		}
 	}
@@ -57,21 +57,4 @@ func (s *service) conns() *control.Conns {
 		return nil
 	}
 	return &sum
-}
-
-func addConns(to, c *control.Conns) {
-	to.Open += c.Open
-	to.Idle += c.Idle
-	to.Active += c.Active
-	to.Pinned += c.Pinned
-	to.Requests += c.Requests
-	to.Moved += c.Moved
-	to.Adopted += c.Adopted
-	to.Panics += c.Panics
-	for why, n := range c.Closed {
-		if to.Closed == nil {
-			to.Closed = map[string]int64{}
-		}
-		to.Closed[why] += n
-	}
 }
