@@ -1,9 +1,11 @@
 package tablecloth
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,4 +48,73 @@ func testCode(t *testing.T, dir string) string {
 		all.Write(b)
 	}
 	return all.String()
+}
+
+// What the pages link to is there, and so are the headings.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s:]*)(?:#([^)\s]+))?\)`)
+	n := 0
+	for _, page := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(page.text, -1) {
+			n++
+			path := filepath.Join(filepath.Dir(page.path), m[1])
+			if m[1] == "" {
+				path = page.path
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s: %v", page.path, err)
+				continue
+			}
+			if m[2] == "" || filepath.Ext(path) != ".md" {
+				continue
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(anchors(string(b)), m[2]) {
+				t.Errorf("%s: %s has no heading %s", page.path, path, m[2])
+			}
+		}
+	}
+	if n < 100 {
+		t.Errorf("only %d links were found", n)
+	}
+}
+
+type page struct{ path, text string }
+
+// pages are README.md and all below docs.
+func pages(t *testing.T) (all []page) {
+	t.Helper()
+	paths := []string{"README.md"}
+	err := filepath.WalkDir("docs", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile("(?s)\n```.*?\n```|`[^`\n]*`")
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page{path, code.ReplaceAllString(string(b), "")})
+	}
+	return all
+}
+
+// anchors are the headings' names, as they are made on the web.
+func anchors(text string) (all []string) {
+	drop := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for line := range strings.Lines(text) {
+		if h, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
+			all = append(all, strings.ReplaceAll(drop.ReplaceAllString(strings.ToLower(strings.TrimSpace(h)), ""), " ", "-"))
+		}
+	}
+	return all
 }
