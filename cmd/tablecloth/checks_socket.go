@@ -45,7 +45,7 @@ func checkTriggerLimit(s socketFile) *finding {
 	if every, polls, given := s.limit("PollLimit", defaultTriggerInterval, defaultPolls); given && every >= interval && polls > 0 && polls < burst {
 		return nil
 	}
-	return found("TriggerLimit", fmt.Sprintf("more than %d starts of the service within %v, as when it crashes with each, fail the socket: from then on it refuses",
+	return found("TriggerLimit", fmt.Sprintf("more than %d starts within %v, as when the service dies again and again, fail the socket: from then on it refuses",
 		burst, interval), []string{"[Socket]", "TriggerLimitIntervalSec=0"})
 }
 
