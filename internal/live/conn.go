@@ -46,7 +46,8 @@ type conn struct {
 	requests atomic.Int64
 	request  atomic.Pointer[Request]
 	written  atomic.Int64
-	telling  sync.Mutex // of writes, to the account: the answer to a crash may meet a "100 Continue"
+	limited  atomic.Bool // writes have, or had, a deadline
+	telling  sync.Mutex  // of writes, to the account: the answer to a crash may meet a "100 Continue"
 
 	mu       sync.Mutex
 	deadline time.Time     // of reads, as net/http wants it
@@ -187,8 +188,14 @@ func (c *conn) setDeadline(t time.Time) error {
 }
 
 func (c *conn) setWriteDeadline(t time.Time) error {
-	if c.phase() == detached {
+	p := c.phase()
+	if p == detached {
 		return nil
+	}
+	if !t.IsZero() {
+		c.limited.Store(true)
+	} else if p <= idle && !c.limited.Load() {
+		return nil // net/http takes away what nobody has set, after each request
 	}
 	return c.sock.SetWriteDeadline(t)
 }

@@ -118,7 +118,7 @@ func (t *Table) track(nc net.Conn, multipath bool) net.Conn {
 	c.since.Store(now())
 	c.headBegan = at(c.since.Load())
 	_, tcp := nc.(*net.TCPConn)
-	c.openAccount(tcp && !multipath)
+	c.openAccount(tcp && !c.stay.Load())
 	t.add(c)
 	return w
 }

@@ -198,7 +198,7 @@ func (a *Account) readHead(b []byte) {
 	} else if b = a.skipLineEnds(b); len(b) == 0 {
 		return
 	}
-	a.req = ParseRequest(b)
+	a.req.parse(b)
 	if a.req.Head == 0 {
 		a.partOfHead(b)
 		return

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"bytes"
-	"strconv"
 )
 
 // RequestKind tells what the first bytes of a request say. It is Known as soon
@@ -19,6 +18,9 @@ func kindOf(line []byte) Kind {
 	k := Known
 	if bytes.HasPrefix(line, []byte("HEAD ")) {
 		k |= Head
+	}
+	if bytes.HasSuffix(line, []byte("HTTP/1.1")) {
+		return k
 	}
 	if bytes.HasSuffix(bytes.TrimRight(line, "\r "), []byte(" HTTP/1.0")) {
 		k |= HTTP10
@@ -43,25 +45,31 @@ type Request struct {
 }
 
 // ParseRequest reads the head of a request; more may follow it.
-func ParseRequest(b []byte) Request {
+func ParseRequest(b []byte) (r Request) {
+	r.parse(b)
+	return r
+}
+
+// parse is ParseRequest, in place: it runs deep in a connection's first read, where
+// a larger stack would have to be moved with all that is on it.
+func (r *Request) parse(b []byte) {
+	*r = Request{}
 	head := trimLineEnds(b)
-	h, ok := parseHead(head)
-	if !ok {
-		return Request{Kind: RequestKind(head)}
+	var h header
+	if !h.parse(head) {
+		r.Kind = RequestKind(head)
+		return
 	}
-	r := Request{
-		Kind: kindOf(h.first),
-		Head: uint64(len(b)-len(head)) + h.size,
-		Post: bytes.HasPrefix(h.first, []byte("POST ")),
-	}
-	if h.upgrade || h.odd || bytes.HasPrefix(head, []byte("CONNECT ")) {
-		return r
+	r.Kind = kindOf(h.first)
+	r.Head = uint64(len(b)-len(head)) + h.size
+	r.Post = bytes.HasPrefix(h.first, []byte("POST "))
+	if h.upgrade || h.odd || bytes.HasPrefix(h.first, []byte("CONNECT ")) {
+		return
 	}
 	r.Chunked = h.chunked && !h.hasLength && r.Kind&HTTP10 == 0
 	if !h.chunked {
 		r.End = r.Head + h.length
 	}
-	return r
 }
 
 // header is what matters of a message's head.
@@ -77,13 +85,13 @@ type header struct {
 	odd       bool // where implementations differ: trust no length
 }
 
-// parseHead reads a head as net/textproto does: lines end with LF, a CR before
-// it is dropped. ok is false while the empty line is missing.
-func parseHead(b []byte) (h header, ok bool) {
+// parse reads a head as net/textproto does: lines end with LF, a CR before it is
+// dropped. It returns false while the empty line is missing.
+func (h *header) parse(b []byte) bool {
 	for at := 0; ; {
 		n := bytes.IndexByte(b[at:], '\n')
 		if n < 0 {
-			return h, false
+			return false
 		}
 		line := b[at : at+n]
 		at += n + 1
@@ -93,7 +101,7 @@ func parseHead(b []byte) (h header, ok bool) {
 		switch {
 		case len(line) == 0:
 			h.size = uint64(at)
-			return h, true
+			return true
 		case h.first == nil:
 			h.first = line
 		default:
@@ -111,9 +119,9 @@ func (h *header) field(line []byte) {
 	name, value := line[:n], line[n+1:]
 	switch {
 	case is(name, "content-length"):
-		h.setLength(bytes.Trim(value, " \t"))
+		h.setLength(trimBlanks(value))
 	case is(name, "transfer-encoding"):
-		h.odd = h.odd || h.chunked || !is(bytes.Trim(value, " \t"), "chunked")
+		h.odd = h.odd || h.chunked || !is(trimBlanks(value), "chunked")
 		h.chunked = true
 	case is(name, "upgrade"):
 		h.upgrade = true
@@ -124,25 +132,55 @@ func (h *header) field(line []byte) {
 
 func (h *header) connection(value []byte) {
 	for token := range bytes.SplitSeq(value, []byte(",")) {
-		token = bytes.Trim(token, " \t")
+		token = trimBlanks(token)
 		h.close = h.close || is(token, "close")
 		h.keep = h.keep || is(token, "keep-alive")
 	}
+}
+
+// trimBlanks is bytes.Trim for spaces and tabs, without its set.
+func trimBlanks(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
 
 func (h *header) setLength(value []byte) {
 	// 18 digits can't overflow, nor can a sum with what was counted before.
-	n, err := strconv.ParseUint(string(value), 10, 64)
-	if err != nil || len(value) > 18 || value[0] == '+' || (h.hasLength && n != h.length) {
+	if len(value) == 0 || len(value) > 18 {
 		h.odd = true
 		return
 	}
+	n := uint64(0)
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			h.odd = true
+			return
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	h.odd = h.odd || h.hasLength && n != h.length
 	h.hasLength, h.length = true, n
 }
 
 // is compares without regard to ASCII case; lower is in lower case.
 func is(b []byte, lower string) bool {
-	return len(b) == len(lower) && bytes.EqualFold(b, []byte(lower))
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }

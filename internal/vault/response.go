@@ -63,8 +63,8 @@ func (r *Response) inHead(p []byte) Mark {
 	}
 	var interim uint64
 	for {
-		h, ok := parseHead(all[interim:])
-		if !ok {
+		var h header
+		if !h.parse(all[interim:]) {
 			return r.keepHead(all, interim, before)
 		}
 		status, ok := status(h.first)
@@ -73,7 +73,7 @@ func (r *Response) inHead(p []byte) Mark {
 			return Mark{}
 		}
 		if status >= 200 {
-			return r.final(h, status, all[interim+h.size:], interim+h.size-before)
+			return r.final(&h, status, all[interim+h.size:], interim+h.size-before)
 		}
 		interim += h.size
 	}
@@ -96,7 +96,7 @@ func (r *Response) keepHead(all []byte, interim, before uint64) Mark {
 
 // final judges by the head of the response proper. body is what follows it in
 // this write, at bytes after the write's first.
-func (r *Response) final(h header, status int, body []byte, at uint64) Mark {
+func (r *Response) final(h *header, status int, body []byte, at uint64) Mark {
 	r.phase = over
 	r.last = h.close || r.kind&HTTP10 != 0 && !h.keep
 	m := Mark{End: at, Last: r.last}
