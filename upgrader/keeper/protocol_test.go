@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -160,72 +159,6 @@ func TestStoredDescriptors(t *testing.T) {
 	if strings.Contains(b.log(), "given of-2") {
 		t.Error("a descriptor of the failed generation is held")
 	}
-}
-
-// TestTheManagerAbove is told what it needs to know, and its store brings the
-// sockets back after the keeper's kill, under load: never refused.
-func TestTheManagerAbove(t *testing.T) {
-	t.Parallel()
-	stored := make(chan int, 1)
-	m := proctest.NewManager(t, func(got *sd.Received) {
-		if name, _ := got.Get("FDNAME"); got.Has("FDSTORE") && name == "web" {
-			stored <- got.TakeFiles()[0]
-		}
-	})
-	hears := func(key string) proctest.Said {
-		t.Helper()
-		return m.Await(t, key+"=", func(s proctest.Said) bool { return s.Has(key) })
-	}
-	b := keep(t, local(t), func(b *bed) {
-		b.conf.Services[0].Listen = []string{"web=127.0.0.1:0"}
-		b.before = func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, m.Environment()) }
-	})
-	b.serving()
-	held := os.NewFile(uintptr(proctest.Await(t, "the socket to be stored", stored)), "stored")
-	defer held.Close()
-	hears("READY")
-	for _, s := range m.Said() {
-		if s.PID != b.cmd.Process.Pid {
-			t.Errorf("%d speaks, not the keeper", s.PID)
-		}
-	}
-	if o := b.upgrade(control.UpgradeRequest{}); o.Result != control.Ready {
-		t.Fatalf("%+v", o)
-	}
-	hears("RELOADING")
-	hears("READY")
-	if o := b.upgrade(control.UpgradeRequest{Args: []string{"exit", "1"}}); o.Result != control.Failed {
-		t.Fatalf("%+v", o)
-	}
-	hears("RELOADING")
-	if s, _ := hears("READY").Get("STATUS"); !strings.Contains(s, "failed") {
-		t.Errorf("status after a failure: %q", s)
-	}
-
-	l := startLoad(b.addr, 2)
-	was := awaitAnswer(t, b.addr, "0")
-	for range soak(2, 20) {
-		b.cmd.Process.Kill()
-		<-b.waited
-		b.startPassing(held, "web")
-		was = awaitAnswer(t, b.addr, was)
-	}
-	l.end()
-	if l.refused.Load() > 0 || l.answers.Load() == 0 {
-		t.Error(l)
-	}
-	t.Log(l)
-	b.cmd.Process.Signal(syscall.SIGTERM)
-	hears("STOPPING")
-	<-b.waited
-}
-
-// startPassing starts the keeper as a service manager does that holds a socket.
-func (b *bed) startPassing(held *os.File, name string) {
-	b.t.Helper()
-	b.passed = []*os.File{held}
-	b.start("LISTEN_FDS=1", "LISTEN_FDNAMES="+name)
-	b.passed = nil
 }
 
 func TestPIDFiles(t *testing.T) {
