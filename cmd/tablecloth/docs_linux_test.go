@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
@@ -61,19 +60,9 @@ func runsAsShown(t *testing.T, line []string) {
 	path := filepath.Join(dir, "control")
 	cmd := as(t, "tablecloth", append([]string{"--control", path}, line...)...)
 	cmd.Dir = dir
-	var log proctest.Log
-	log.Start(t, cmd)
-	ended := proctest.Waited(cmd)
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		proctest.Await(t, "the end of the keeper", ended)
-		log.Report(t)
-	})
-	client := proctest.DialWhenThere(path, ended)
-	if client == nil {
-		t.Fatal("the keeper has ended")
-	}
-	proctest.Poll(t, "the service", func() bool { return proctest.Status(t, client).Generation == 1 })
+	logged(t, cmd).Next(t, "ready: ready by")
+	client := proctest.Dial(t, path)
+	proctest.Poll(t, "all workers", func() bool { return proctest.Status(t, client).Generation == 1 })
 	first, err := fetch(t, addr)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/golden"
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -82,7 +83,7 @@ func TestHelpFitsATerminal(t *testing.T) {
 		}
 		checkWidth(t, r.stdout, 80)
 		if command != "demo" && command != "unit" { // their defaults are of the machine
-			golden(t, "help/"+orElse(command, "tablecloth")+".txt", r.stdout)
+			golden.Compare(t, "help/"+orElse(command, "tablecloth")+".txt", r.stdout)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,42 +22,29 @@ type observed struct {
 	control, addr string // of --metrics
 }
 
-var told = regexp.MustCompile(`metrics and probes on http://([0-9.:]+)`)
-
 func observe(t *testing.T) *observed {
 	t.Helper()
 	o := &observed{control: filepath.Join(t.TempDir(), "control")}
 	cmd := as(t, "tablecloth", "run", "--control", o.control, "--metrics", "127.0.0.1:0", "--name", "web", "--listen", "127.0.0.1:0",
 		"--env", roleVariable+"=program", "--", os.Args[0], "one")
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	log := logged(t, cmd)
+	o.addr = log.Next(t, `metrics and probes on http://([0-9.:]+)`)
+	log.Next(t, "ready: ready by")
+	return o
+}
+
+// logged starts a command that ends with the test.
+func logged(t *testing.T, cmd *exec.Cmd) *proctest.Log {
+	t.Helper()
+	log := &proctest.Log{}
+	log.Start(t, cmd)
+	ended := proctest.Waited(cmd)
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
+		proctest.Await(t, "its end", ended)
+		log.Report(t)
 	})
-	serves := make(chan bool)
-	go func() {
-		defer close(serves)
-		for sc := bufio.NewScanner(log); sc.Scan(); {
-			if m := told.FindStringSubmatch(sc.Text()); m != nil {
-				o.addr = m[1]
-			}
-			if strings.Contains(sc.Text(), "ready: ready by") && o.addr != "" {
-				serves <- true
-				io.Copy(io.Discard, log)
-				return
-			}
-		}
-	}()
-	if !<-serves {
-		t.Fatal("the keeper has ended")
-	}
-	return o
+	return log
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -126,7 +111,8 @@ func TestPrometheusScrapes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "conf.yml"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	addr := startPrometheus(t, path, dir)
+	addr := logged(t, exec.Command(path, "--config.file", filepath.Join(dir, "conf.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", "127.0.0.1:0")).
+		Next(t, `msg="Listening on".* address=([0-9.:]+)`)
 	tablecloth(t, "--control", o.control, "upgrade", "--", "fail").expect(t, exitFailed, "", "as the test wants it")
 	proctest.Poll(t, "the failed upgrade in Prometheus", func() bool {
 		return ask(t, addr, `tablecloth_upgrades_total{job="tablecloth",service="web",result="failed"}`) == "1"
@@ -137,35 +123,6 @@ func TestPrometheusScrapes(t *testing.T) {
 	if v := ask(t, addr, `ALERTS{alertname="TableclothGaveUp"}`); v != "" {
 		t.Errorf("an alert of nothing: %q", v)
 	}
-}
-
-var listens = regexp.MustCompile(`msg="Listening on".* address=([0-9.:]+)`)
-
-// startPrometheus returns its address.
-func startPrometheus(t *testing.T, path, dir string) string {
-	t.Helper()
-	cmd := exec.Command(path, "--config.file", filepath.Join(dir, "conf.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", "127.0.0.1:0")
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-	})
-	var lines []string
-	for sc := bufio.NewScanner(log); sc.Scan(); {
-		lines = append(lines, sc.Text())
-		if m := listens.FindStringSubmatch(sc.Text()); m != nil {
-			go io.Copy(io.Discard, log)
-			return m[1]
-		}
-	}
-	t.Fatalf("Prometheus has ended:\n%s", strings.Join(lines, "\n"))
-	return ""
 }
 
 // ask returns the value of a query's only result; "": there is none.

@@ -2,16 +2,15 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/golden"
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -78,29 +77,6 @@ func fleet() control.Status {
 	return st
 }
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares a text with that of a file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (-update writes it anew): got\n%s\nwant\n%s", name, got, want)
-	}
-}
-
 // checkWidth sees to it that nothing is broken by the terminal.
 func checkWidth(t *testing.T, text string, columns int) {
 	t.Helper()
@@ -125,7 +101,7 @@ func TestStatusForPeople(t *testing.T) {
 		{"fleet", fleet(), 44, 0},
 	} {
 		text := reportOf(io.Discard, c.status, now, c.columns, nil)
-		golden(t, fmt.Sprintf("status/%s-%d.txt", c.name, c.columns), text)
+		golden.Compare(t, fmt.Sprintf("status/%s-%d.txt", c.name, c.columns), text)
 		checkWidth(t, text, c.columns)
 		if n := strings.Count(text, "\n"); c.lines > 0 && n > c.lines {
 			t.Errorf("%s: %d lines", c.name, n)
@@ -139,7 +115,7 @@ func TestStatusAsJSON(t *testing.T) {
 	if err := printJSON(&b, fleet()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status/fleet.json", b.String())
+	golden.Compare(t, "status/fleet.json", b.String())
 }
 
 // TestStatusOfARollingUpgrade: not all of a generation is ended by force.

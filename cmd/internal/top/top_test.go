@@ -2,39 +2,14 @@ package top
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/golden"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares a text with that of a file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (-update writes it anew): got\n%s\nwant\n%s", name, got, want)
-	}
-}
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
@@ -170,7 +145,7 @@ func TestWhatIsSeen(t *testing.T) {
 		if c.name == "fleet" {
 			name += " " + c.keys
 		}
-		golden(t, strings.ReplaceAll(strings.TrimSpace(name), " ", "-"), seen(t, c.model, c.columns, c.lines))
+		golden.Compare(t, strings.ReplaceAll(strings.TrimSpace(name), " ", "-")+".txt", seen(t, c.model, c.columns, c.lines))
 	}
 }
 
@@ -202,7 +177,7 @@ func TestWithoutUnicode(t *testing.T) {
 			t.Errorf("%q", r)
 		}
 	}
-	golden(t, "ascii-80x24", b.String())
+	golden.Compare(t, "ascii-80x24.txt", b.String())
 	if got := say("größe 世界 \x1b", plain).ascii().String(); got != "gr??e ???? ." {
 		t.Errorf("%q", got)
 	}
