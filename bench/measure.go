@@ -129,7 +129,7 @@ func measureAll(ctx context.Context, o settings, kinds, names []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bed, err := system.NewBed(dir, func(s string) { fmt.Fprintln(os.Stderr, s) })
+	bed, err := system.NewBed(dir)
 	if err != nil {
 		return err
 	}

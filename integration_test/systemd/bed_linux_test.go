@@ -34,6 +34,7 @@ type bed struct {
 const (
 	envUsr      = "TABLECLOTH_SYSTEMD" // directory with the usr of another systemd: see fetch-systemd
 	envLogLevel = "TABLECLOTH_SYSTEMD_LOG"
+	envCommand  = "TABLECLOTH_SYSTEMD_RUN" // a command to run in a bed, instead of the tests
 	envRole     = "TABLECLOTH_BED_ROLE"
 	envDir      = "TABLECLOTH_BED_DIR"
 	envName     = "TABLECLOTH_BED_NAME"
@@ -154,7 +155,12 @@ func (b *bed) enter() error {
 		return err
 	}
 	// In a scope, so that what runs the tests has a control group of its own.
-	args := append([]string{"--scope", "--quiet", "--collect", "--unit=tests", "--", binDir + "/self"}, os.Args[1:]...)
+	args := []string{"--scope", "--quiet", "--collect", "--unit=tests", "--"}
+	if command := os.Getenv(envCommand); command != "" {
+		args = append(args, "/bin/sh", "-c", command)
+	} else {
+		args = append(append(args, binDir+"/self"), os.Args[1:]...)
+	}
 	b.inside = exec.Command("/usr/bin/systemd-run", args...)
 	b.inside.Dir = pwd
 	b.inside.Env = append(os.Environ(), envRole+"="+roleInside, "TMPDIR="+tempDir)

@@ -189,7 +189,7 @@ func (r *run) startAnother(ctx context.Context) error {
 
 // supervise starts the system again if nothing of it lives.
 func (r *run) supervise(pids []int) error {
-	if !system.AwaitDeath(pids, r.Window) || len(r.inst.Processes()) > 0 {
+	if r.inst.Supervised || !system.AwaitDeath(pids, r.Window) || len(r.inst.Processes()) > 0 {
 		return nil
 	}
 	time.Sleep(r.inst.Delay)

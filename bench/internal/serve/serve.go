@@ -30,6 +30,7 @@ var programs = map[string]func(Options) error{
 	"grace":      graced,
 	"endless":    endlessly,
 	"starter":    started,
+	"stored":     stored,
 	"tablecloth": clothed,
 }
 

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// NewBed builds and installs what the systems need, in dir. It must be run where
+// NewBed builds what the systems need, in dir. It must be run where
 // the go command finds this module.
-func NewBed(dir string, note func(string)) (*Bed, error) {
+func NewBed(dir string) (*Bed, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -25,12 +25,10 @@ func NewBed(dir string, note func(string)) (*Bed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the tablecloth command: %w\n%s", err, out)
 	}
-	if err := b.installNode(); err != nil {
-		note("left out, npm: " + err.Error())
-	}
 	return b, nil
 }
 
+// installNode gets what the Node program needs.
 func (b *Bed) installNode() error {
 	dir := filepath.Join(b.Dir, "node")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

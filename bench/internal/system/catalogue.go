@@ -15,6 +15,7 @@ func Catalogue() []*System {
 	all := restarted()
 	all = append(all, libraries()...)
 	all = append(all, servers()...)
+	all = append(all, underSystemd()...)
 	for _, s := range ours() {
 		s.Ours = true
 		all = append(all, s)

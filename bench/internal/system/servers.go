@@ -74,8 +74,8 @@ func nginxVersion(b *Bed) (string, error) {
 }
 
 func nodeVersion(b *Bed) (string, error) {
-	if b.NodeDir == "" {
-		return "", errors.New("npm can't install graceful")
+	if err := b.installNode(); err != nil {
+		return "", fmt.Errorf("install graceful: npm: %w", err)
 	}
 	return command("node", "--version")(b)
 }

@@ -25,6 +25,8 @@ type System struct {
 	// Tail is how much longer than others it is watched after an event, as its old
 	// process lives on so long.
 	Tail time.Duration
+	// Supervised: somebody else starts it again.
+	Supervised bool
 	// NoUpgrade: it has no connections that become something other than HTTP.
 	NoUpgrade bool
 	// Events that are left out, and why.
@@ -34,6 +36,9 @@ type System struct {
 	start   func(*Instance) (*exec.Cmd, error)
 	upgrade func(*Instance) error
 	prepare func(*Instance) error // once, before the first start
+	stop    func(*Instance) error // nil: its processes are killed
+	// processes that live; nil: those that descend from this one.
+	processes func(*Instance) []int
 }
 
 // Bed is what all systems share.
@@ -41,7 +46,7 @@ type Bed struct {
 	Self       string // this program
 	Tablecloth string // the command
 	Dir        string // for files; each instance has a directory in it
-	NodeDir    string // with node_modules; "" if npm couldn't
+	NodeDir    string // with node_modules; "": not needed
 }
 
 // Instance is a System that runs.
@@ -126,6 +131,9 @@ func (i *Instance) Upgrade() error { return i.upgrade(i) }
 
 // Processes are those of the system that live.
 func (i *Instance) Processes() []int {
+	if i.processes != nil {
+		return i.processes(i)
+	}
 	return slices.DeleteFunc(descendants(), func(pid int) bool { return slices.Contains(i.aside, pid) })
 }
 

@@ -94,8 +94,13 @@ func (i *Instance) Usage() (cpu time.Duration, memory int64) {
 	return cpu, memory
 }
 
-// Stop kills everything that descends from this process.
+// Stop ends the system, and kills everything that descends from this process.
 func (i *Instance) Stop() error {
+	if i.stop != nil {
+		if err := i.stop(i); err != nil {
+			return err
+		}
+	}
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		pids := descendants()
 		for _, pid := range pids {
