@@ -40,8 +40,7 @@ func (c *client) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		cn, f := c.dial()
 		if f != nil {
-			c.rec.began(c.group.Kind, 1)
-			c.rec.failed(c.group.Kind, c.name+"-connect", f)
+			c.failed("connect", f)
 			hold(ctx, retryPause)
 			continue
 		}
@@ -52,6 +51,13 @@ func (c *client) live(ctx context.Context) {
 			hold(ctx, retryPause)
 		}
 	}
+}
+
+// failed records what failed before there was a request.
+func (c *client) failed(what string, f *failure) {
+	none := &request{id: c.name + "-" + what}
+	c.rec.began(c.group.Kind, none)
+	c.rec.failed(c.group.Kind, none, f)
 }
 
 func (c *client) dial() (*conn, *failure) {
@@ -99,8 +105,7 @@ func (c *client) rest(ctx context.Context, cn *conn, mean time.Duration) End {
 	case err == nil:
 		return Ours
 	case err == errUnasked:
-		c.rec.began(c.group.Kind, 1)
-		c.rec.failed(c.group.Kind, c.name+"-none", wrong("%v", err))
+		c.failed("none", wrong("%v", err))
 		return Lost
 	case errors.Is(err, syscall.ECONNRESET):
 		return ResetIdle
@@ -110,7 +115,7 @@ func (c *client) rest(ctx context.Context, cn *conn, mean time.Duration) End {
 
 // exchange sends x and reads the answers. It returns how the connection ended.
 func (c *client) exchange(ctx context.Context, cn *conn, x exchange) End {
-	c.rec.began(c.group.Kind, len(x.requests))
+	c.rec.began(c.group.Kind, x.requests...)
 	for _, p := range x.pieces {
 		hold(ctx, p.pause)
 		if p.expects {
@@ -150,9 +155,9 @@ func (c *client) record(cn *conn, x exchange, sent time.Time, i int, a *answer, 
 		f = wrong("%d bytes behind the answer", cn.br.Buffered())
 	}
 	if f != nil {
-		c.rec.failed(c.group.Kind, q.id, f)
+		c.rec.failed(c.group.Kind, q, f)
 	} else {
-		c.rec.answered(c.group.Kind, a, cn.moved(a), time.Since(sent)-q.asked)
+		c.rec.answered(c.group.Kind, q, a, cn.moved(a), time.Since(sent)-q.asked)
 	}
 	switch {
 	case f != nil && !f.kept():
@@ -169,7 +174,7 @@ func (c *client) record(cn *conn, x exchange, sent time.Time, i int, a *answer, 
 
 func (c *client) abandon(requests []*request, f *failure) {
 	for _, q := range requests {
-		c.rec.failed(c.group.Kind, q.id, f)
+		c.rec.failed(c.group.Kind, q, f)
 	}
 }
 

@@ -28,19 +28,19 @@ func (c *client) openLoop(ctx context.Context) {
 
 // once makes one request on a new connection.
 func (c *client) once(q *request, due time.Time) {
-	c.rec.began(Connect, 1)
+	c.rec.began(Connect, q)
 	cn, f := c.dial()
 	if f != nil {
-		c.rec.failed(Connect, q.id, f)
+		c.rec.failed(Connect, q, f)
 		return
 	}
 	defer cn.Close()
 	cn.send(q.bytes(c.host), c.load.Timeout)
 	a, f := cn.receive(q, c.load.Timeout)
 	if f != nil {
-		c.rec.failed(Connect, q.id, f)
+		c.rec.failed(Connect, q, f)
 	} else {
-		c.rec.answered(Connect, a, false, time.Since(due))
+		c.rec.answered(Connect, q, a, false, time.Since(due))
 	}
 	if f != nil && !f.kept() {
 		c.rec.ended(Connect, Lost)

@@ -2,6 +2,7 @@ package strict
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,6 +21,15 @@ type recorder struct {
 	bucket  Bucket
 	newest  int // generation that has answered
 	waiting map[int]chan struct{}
+
+	underway map[*request]struct{}
+	watches  []*watch
+}
+
+// watch is on requests that were under way when it began.
+type watch struct {
+	left map[*request]struct{}
+	done chan struct{}
 }
 
 func newRecorder(l Load) *recorder {
@@ -31,6 +41,8 @@ func newRecorder(l Load) *recorder {
 		hear:    l.OnAnswer,
 		current: new(Histogram),
 		waiting: map[int]chan struct{}{},
+
+		underway: map[*request]struct{}{},
 		r: Report{
 			Start:       now,
 			Kinds:       map[Kind]*Count{},
@@ -93,18 +105,48 @@ func (rec *recorder) ended(k Kind, e End) {
 	rec.count(k, func(c *Count) { c.Ends = bump(c.Ends, e) })
 }
 
-func (rec *recorder) began(k Kind, n int) {
+func (rec *recorder) began(k Kind, requests ...*request) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.r.InFlight += int64(n)
-	rec.count(k, func(c *Count) { c.Requests += int64(n) })
+	for _, q := range requests {
+		rec.underway[q] = struct{}{}
+	}
+	n := int64(len(requests))
+	rec.r.InFlight += n
+	rec.count(k, func(c *Count) { c.Requests += n })
 }
 
-func (rec *recorder) answered(k Kind, a *answer, moved bool, took time.Duration) {
+// over: a request has ended, well or not.
+func (rec *recorder) over(q *request) {
+	rec.r.InFlight--
+	delete(rec.underway, q)
+	rec.watches = slices.DeleteFunc(rec.watches, func(w *watch) bool {
+		delete(w.left, q)
+		if len(w.left) > 0 {
+			return false
+		}
+		close(w.done)
+		return true
+	})
+}
+
+func (rec *recorder) settled() <-chan struct{} {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	w := &watch{maps.Clone(rec.underway), make(chan struct{})}
+	if len(w.left) == 0 {
+		close(w.done)
+	} else {
+		rec.watches = append(rec.watches, w)
+	}
+	return w.done
+}
+
+func (rec *recorder) answered(k Kind, q *request, a *answer, moved bool, took time.Duration) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	since := rec.tick()
-	rec.r.InFlight--
+	rec.over(q)
 	rec.bucket.OK++
 	rec.bucket.Generation = max(rec.bucket.Generation, a.generation)
 	rec.all.Add(took)
@@ -158,13 +200,13 @@ func (rec *recorder) await(generation int) <-chan struct{} {
 	return c
 }
 
-func (rec *recorder) failed(k Kind, id string, f *failure) {
+func (rec *recorder) failed(k Kind, q *request, f *failure) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	since := rec.tick()
-	rec.r.InFlight--
+	rec.over(q)
 	rec.bucket.Failed++
-	told := Failure{since, id, k, f.Fault, f.detail}
+	told := Failure{since, q.id, k, f.Fault, f.detail}
 	if len(rec.r.Failures) < MaxFailures {
 		rec.r.Failures = append(rec.r.Failures, told)
 	}

@@ -170,6 +170,10 @@ func (r *Running) Wait() *Report {
 // has answered.
 func (r *Running) Answered(generation int) <-chan struct{} { return r.rec.await(generation) }
 
+// Settled returns a channel that is closed when all requests which are under way
+// now have ended, well or not.
+func (r *Running) Settled() <-chan struct{} { return r.rec.settled() }
+
 // Mark notes in the timeline that something was done to the service.
 func (r *Running) Mark(text string) { r.rec.mark(text) }
 

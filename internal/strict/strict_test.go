@@ -186,3 +186,48 @@ func TestRequestsInFlightAtTheEndAreAwaited(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSettled: what begins later isn't waited for.
+func TestSettled(t *testing.T) {
+	ctx, cancel := context.WithCancel(deadline(t))
+	defer cancel()
+	arrived, release := make(chan struct{}, 2), make(chan struct{})
+	ln := serve(t, "tcp", "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case arrived <- struct{}{}:
+		case <-ctx.Done():
+		}
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		strict.Handler(1).ServeHTTP(w, r)
+	}))
+	run := strict.Load{Network: "tcp", Addr: ln.Addr().String(), Groups: []strict.Group{{Kind: strict.Post, N: 2}}}.Start(ctx)
+	<-arrived
+	<-arrived
+	settled := run.Settled()
+	release <- struct{}{}
+	<-arrived // the next one, of the client that has got its answer
+	select {
+	case <-settled:
+		t.Error("settled, with a request under way")
+	default:
+	}
+	release <- struct{}{}
+	for ended := false; !ended; { // one of the two may be the one that began later
+		select {
+		case <-settled:
+			ended = true
+		case <-arrived:
+		case release <- struct{}{}:
+		}
+	}
+	cancel()
+	balanced(t, run.Wait())
+	select {
+	case <-run.Settled():
+	default:
+		t.Error("unsettled, with nothing under way")
+	}
+}

@@ -24,7 +24,7 @@ func (c *client) converse(ctx context.Context, cn *conn) End {
 func (c *client) upgrade(cn *conn) (*answer, End) {
 	q := c.request(http.MethodGet, "/long")
 	q.header, q.status = "Connection: Upgrade\r\nUpgrade: echo\r\n", http.StatusSwitchingProtocols
-	c.rec.began(Upgraded, 1)
+	c.rec.began(Upgraded, q)
 	sent := time.Now()
 	cn.send(q.bytes(c.host), c.load.Timeout)
 	a, f := cn.receive(q, c.load.Timeout)
@@ -38,7 +38,7 @@ func (c *client) upgrade(cn *conn) (*answer, End) {
 func (c *client) message(cn *conn, a *answer) End {
 	q := c.request("", "")
 	q.body = c.bytes(1 + c.size())
-	c.rec.began(Upgraded, 1)
+	c.rec.began(Upgraded, q)
 	sent := time.Now()
 	cn.send(q.body, c.load.Timeout)
 	cn.SetReadDeadline(time.Now().Add(c.load.Timeout))

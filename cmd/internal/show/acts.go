@@ -27,8 +27,9 @@ type act struct {
 	kill bool // requests die with their process, and may be answered with 500 or 503
 }
 
-// actTimeout bounds an act.
-const actTimeout = 10 * time.Second
+// actTimeout bounds an act, and an answer. The machine may be busy with other
+// things: what is lost, and what isn't, is seen without a clock.
+const actTimeout = 30 * time.Second
 
 // program is the order of the acts: n upgrades, after half of them a broken
 // binary, and the crashes before the last one. So each kind of trouble is followed

@@ -24,7 +24,7 @@ type Ready struct {
 // Serve is a generation of the service, or with --keep its keeper first.
 func Serve(args []string, version string) error {
 	return serve(args, version, server.Options{
-		KillTimeout: 3 * time.Second,
+		KillTimeout: 10 * time.Second,
 		IdleGrace:   idleness + time.Second, // no client is idle for so long
 	})
 }

@@ -92,7 +92,7 @@ func Run(ctx context.Context, c Config) (*Score, error) {
 
 	loading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	s.load = strict.Load{Network: "tcp", Addr: s.stage.web, Groups: clients(c.Kept), Seed: c.Seed}.Start(loading)
+	s.load = strict.Load{Network: "tcp", Addr: s.stage.web, Groups: clients(c.Kept), Seed: c.Seed, Timeout: actTimeout}.Start(loading)
 	s.begin("serve")
 	finished := s.perform(ctx)
 	if finished && c.Stay {
@@ -122,7 +122,7 @@ func (s *show) perform(ctx context.Context) bool {
 		}
 		row.end(end)
 		s.screen.act(row, s.load.Snapshot().Elapsed)
-		if a.kill && !s.pass(ctx, at(time.Now().Add(aftermath))) {
+		if a.kill && !(s.pass(ctx, at(time.Now().Add(aftermath))) && s.pass(ctx, s.load.Settled())) {
 			return false
 		}
 		if row.Error != "" {
@@ -132,7 +132,8 @@ func (s *show) perform(ctx context.Context) bool {
 	return s.pass(ctx, at(start.Add(s.Duration)))
 }
 
-// aftermath is how long what a kill has done to the clients counts as done by it.
+// aftermath is how long what a kill does to requests that begin then counts as
+// done by it: until they have ended, however long that takes.
 const aftermath = 300 * time.Millisecond
 
 // ending is how an act ended, once done is closed.
