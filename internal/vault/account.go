@@ -12,6 +12,7 @@ type Account struct {
 
 	// Of the reading side.
 	read   uint64 // told so far
+	ahead  uint64 // consumed, and to be told yet
 	begin  uint64 // of read, where the current request begins
 	phase  requestPhase
 	active bool
@@ -56,6 +57,7 @@ func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
 		return a
 	}
 	a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
+	a.ahead = uint64(len(prefix))
 	// It may take a while until Read is told: with line ends only it is idle.
 	head := trimLineEnds(prefix)
 	t.Adopted(fd, server, c.Consumed-uint64(len(head)), a.tx0)
@@ -87,7 +89,7 @@ func (a *Account) Boundary(read, written int64) {
 	a.next(readingHead)
 	switch {
 	case a.begin >= a.read:
-		a.read = a.begin // some were passed over
+		a.told(a.begin - a.read) // some were passed over
 	case len(head) > 0:
 		a.head = append(a.head, head...)
 	default:
@@ -139,7 +141,7 @@ func (a *Account) Read(b []byte) {
 		return
 	}
 	at := a.read
-	a.read += uint64(len(b))
+	a.told(uint64(len(b)))
 	a.keepTail(b)
 	switch a.phase {
 	case readingHead:
@@ -148,6 +150,12 @@ func (a *Account) Read(b []byte) {
 		a.readChunks(b, at-a.begin)
 	}
 	a.readBehind(b)
+}
+
+// told counts n more bytes.
+func (a *Account) told(n uint64) {
+	a.read += n
+	a.ahead -= min(a.ahead, n)
 }
 
 // readBehind keeps what b has of the requests behind this one. Line ends it takes
@@ -292,7 +300,13 @@ func (a *Account) Copied(n int64) { a.written += uint64(n) }
 
 // Leave says that the connection is about to be sent to another process, which
 // may own it from now on.
-func (a *Account) Leave() { a.table.Sent(a.fd) }
+func (a *Account) Leave() {
+	if a.over {
+		a.table.Sent(a.fd, unknown)
+		return
+	}
+	a.table.Sent(a.fd, a.rx0+a.read+a.ahead)
+}
 
 // Back undoes Leave. The last prefix bytes that were read will be told again.
 func (a *Account) Back(prefix int) {
@@ -300,7 +314,7 @@ func (a *Account) Back(prefix int) {
 		a.table.Pin(a.fd)
 		return
 	}
-	a.read -= uint64(prefix)
+	a.read, a.ahead = a.read-uint64(prefix), a.ahead+uint64(prefix)
 	a.begin = a.read
 	a.next(readingHead)
 	a.table.TakenBack(a.fd) // its boundary is right, though begin may be before line ends now

@@ -265,6 +265,36 @@ func TestAccountOfAConnectionThatCameBack(t *testing.T) {
 	}
 }
 
+// TestAccountOfAConnectionThatLeft tells whether its receiver has touched it, wherever
+// it had come from, and whatever of a request had been read.
+func TestAccountOfAConnectionThatLeft(t *testing.T) {
+	for _, begun := range []string{"", "\r\n", "HE", "\r\nHEAD / H"} {
+		for _, touch := range []func(*talk){
+			func(k *talk) { k.read("!", true) },
+			func(k *talk) { k.write("!") },
+		} {
+			k := newTalk(t)
+			k.a.Boundary(0, 0)
+			k.read(begun, true)
+			k.a.Leave()
+			k.want(Leave, 0)
+			k.a.Back(len(begun))
+			k.a.Leave() // at once, to another one
+			k.want(Leave, 0)
+			tab, v, _ := memory(t)
+			k.a, k.view = tab.Follow(k.fd, 1, []byte(begun)), v
+			k.a.Leave() // which goes on at once, too
+			k.want(Leave, 0)
+			touch(k)
+			lines, err := v.Lines()
+			must(t, err)
+			if c, err := Inspect(k.fd); err != nil || !lines[0].taken(c) {
+				t.Errorf("%q: somebody has touched it: %+v, %+v, %v", begun, lines[0], c, err)
+			}
+		}
+	}
+}
+
 // TestAccountOfLineEndsThatTravel: a connection on which another process has read
 // nothing but those is idle before Read is told of them.
 func TestAccountOfLineEndsThatTravel(t *testing.T) {

@@ -79,6 +79,11 @@ func Classify(l Line, c Counters) Judgment {
 	return open(l, c)
 }
 
+// taken reports whether the receiver of a connection that was sent has used it.
+func (l *Line) taken(c Counters) bool {
+	return c.Written != l.BTX || l.ReqEnd != 0 && c.Consumed != l.ReqEnd-1
+}
+
 // unmarked judges a connection that the worker had accepted and not yet
 // marked, or marked as closed and not yet closed. What tells them apart is
 // that nothing is read or written before the mark.

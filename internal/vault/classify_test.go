@@ -123,7 +123,7 @@ func TestNilTable(t *testing.T) {
 		tab.Boundary(5, 1, 1)
 		tab.Unknown(5, 1)
 		tab.Pin(5)
-		tab.Sent(-1)
+		tab.Sent(-1, 1)
 		tab.TakenBack(1 << 40)
 		tab.Close(5)
 	}

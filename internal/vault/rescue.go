@@ -42,6 +42,7 @@ type Conn struct {
 	Local  netip.AddrPort
 	Cookie uint64        // SO_COOKIE
 	Else   Judgment      // in Sent only: what it would have been, for if its receiver is dead as well
+	Taken  bool          // in Sent only: its receiver has read from it, or written to it
 	Quiet  time.Duration // nothing has been sent or received for so long
 }
 

@@ -145,7 +145,8 @@ func (r *rescue) judge(now time.Time) {
 			if f.line.State == Free { // nothing is acknowledged before it is in the table
 				unix.Close(f.fd)
 			} else {
-				r.Disputed = append(r.Disputed, Disputed{f})
+				c, err := Inspect(f.fd)
+				r.Disputed = append(r.Disputed, Disputed{f, c, err == nil})
 			}
 			continue
 		}
@@ -192,10 +193,21 @@ func (r *rescue) unique() []fetched {
 
 // Disputed is a connection of which it isn't known yet whether it was the dead
 // worker's.
-type Disputed struct{ f fetched }
+type Disputed struct {
+	f     fetched
+	then  Counters
+	known bool // the counters are
+}
 
 // Cookie identifies it.
 func (d Disputed) Cookie() uint64 { return d.f.cookie }
+
+// Touched reports whether something was read from or written to the connection
+// since the rescue. The dead worker can't have done it.
+func (d Disputed) Touched() bool {
+	now, err := Inspect(d.f.fd)
+	return d.known && err == nil && (now.Consumed != d.then.Consumed || now.Written != d.then.Written)
+}
 
 // Close gives it up: it is another process's.
 func (d Disputed) Close() { unix.Close(d.f.fd) }
@@ -238,7 +250,8 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	}
 	j := Classify(f.line, counters)
 	if j.Verdict == Leave {
-		f.line.State = HTTP1
+		conn.Taken = f.line.taken(counters)
+		f.line.State, f.line.ReqEnd = HTTP1, 0
 		conn.Else = Classify(f.line, counters)
 	}
 	if j.Skip > 0 && !discard(f.fd, j.Skip) {

@@ -217,6 +217,28 @@ func TestSentIsLeftAlone(t *testing.T) {
 	}
 }
 
+// TestDisputed: what somebody else goes on with is seen to have been touched.
+func TestDisputed(t *testing.T) {
+	peer, ours := pair(t)
+	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
+	must(t, err)
+	r := judge(t, Options{Disputed: func(uint64) bool { return true }}, fetched{fd: fd, line: Line{State: HTTP1}})
+	if len(r.Disputed) != 1 || r.Counts != (Counts{}) {
+		t.Fatalf("%+v", r)
+	}
+	d := r.Disputed[0]
+	defer d.Close()
+	peer.Write([]byte("the next request"))
+	waitUnread(t, fd, uint64(len("the next request")))
+	if d.Touched() {
+		t.Error("it was touched by what its client sends")
+	}
+	ours.Read(make([]byte, 1))
+	if !d.Touched() {
+		t.Error("it wasn't touched by who reads from it")
+	}
+}
+
 func TestUnreadRestOfARequestIsSkipped(t *testing.T) {
 	peer, ours := pair(t)
 	peer.Write([]byte("POST body, next"))

@@ -42,7 +42,7 @@ type line struct {
 	brx    uint64 // consumed by the worker where the current request begins
 	btx    uint64 // written by the worker at that moment
 	end    uint64 // written when the current response is complete; 0: unknown
-	reqEnd uint64 // consumed when the current request is complete; 0: unknown
+	reqEnd uint64 // consumed when the current request is complete; 0: unknown. Sent: see there
 	alt    uint64 // written after an interim response (1xx); stale when below btx
 	server uint32
 	first  uint32 // maxFirst bytes behind the boundary, where the kernel has put them; see First
@@ -209,11 +209,22 @@ func (t *Table) Last(fd int, end uint64) {
 func (t *Table) Pin(fd int) { t.setState(fd, Pinned) }
 
 // Sent must come before the connection is sent to another process, so that no
-// keeper gives it to a third.
-func (t *Table) Sent(fd int) { t.setState(fd, Sent) }
+// keeper gives it to a third. rx tells from now on whether that process has touched
+// it; unknown: nobody can tell.
+func (t *Table) Sent(fd int, rx uint64) {
+	if l := t.line(fd); l != nil {
+		l.reqEnd = rx + 1 // no request is open; 0, as of workers that say nothing here: unknown
+		atomic.StoreUint32(&l.state, uint32(Sent))
+	}
+}
 
 // TakenBack undoes Sent: the receiver is dead, or refused the connection.
-func (t *Table) TakenBack(fd int) { t.setState(fd, HTTP1) }
+func (t *Table) TakenBack(fd int) {
+	if l := t.line(fd); l != nil {
+		l.reqEnd = 0
+		atomic.StoreUint32(&l.state, uint32(HTTP1))
+	}
+}
 
 // Close must come before close(2), after which the number may already be
 // another connection's.

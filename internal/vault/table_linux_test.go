@@ -55,9 +55,9 @@ func TestKeeperReadsWhatTheWorkerStored(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", lines, want)
 	}
 	tab.Unknown(7, 40)
-	tab.Sent(7)
+	tab.Sent(7, 33)
 	lines, _ = v.Lines()
-	if want := (Line{FD: 7, State: Sent, Server: 3, BRX: unknown, BTX: 40, Alt: 29}); lines[0] != want {
+	if want := (Line{FD: 7, State: Sent, Server: 3, BRX: unknown, BTX: 40, ReqEnd: 34, Alt: 29}); lines[0] != want {
 		t.Errorf("got %+v\nwant %+v", lines[0], want)
 	}
 	tab.TakenBack(7)

@@ -65,6 +65,9 @@ func (k *talk) want(v Verdict, kind Kind) {
 	if got := Classify(lines[0], c); got.Verdict != v || got.Kind != kind {
 		k.t.Fatalf("%+v: want %v, kind %b; %+v, %+v", got, v, kind, lines[0], c)
 	}
+	if v == Leave && lines[0].taken(c) {
+		k.t.Fatalf("nobody has touched it: %+v, %+v", lines[0], c)
+	}
 }
 
 // readSilently tells the account of s after the verdict.

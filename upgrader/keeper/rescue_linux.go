@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"os"
@@ -135,6 +136,17 @@ func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
 	if len(conns) == 0 {
 		return
 	}
+	// What was taken back may have gone on to another one, or have ended.
+	held := s.heldByAnyone()
+	own := conns[:0]
+	for _, c := range conns {
+		if held[c.Cookie()] || c.Touched() {
+			c.Close()
+			continue
+		}
+		own = append(own, c)
+	}
+	conns = own
 	late := &bequest{Rescued: vault.Decide(conns, b.options)}
 	p.estate.mu.Lock()
 	p.estate.record(late)
@@ -202,17 +214,12 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 		}
 		heir.mu.Unlock()
 	}
-	for _, e := range s.estates() {
-		held, _ := e.holds()
-		for c := range held {
-			gone[c] = true
-		}
-	}
+	maps.Copy(gone, s.heldByAnyone())
 	var idle []stranded
 	var over []vault.Farewell
 	var counts vault.Counts
 	for _, c := range b.sent {
-		if gone[c.Cookie] || !c.Untouched() {
+		if gone[c.Cookie] || c.Taken || !c.Untouched() {
 			unix.Close(c.FD)
 			continue
 		}
@@ -261,6 +268,25 @@ func (e *estate) hearOut(fd int) {
 		l.SetReadDeadline(time.Unix(1, 0))
 		<-done
 	}
+}
+
+// heldByAnyone finds the connections of all workers that live. One which moves
+// meanwhile may be looked for in vain where it comes to and then where it comes from:
+// so they are looked at again as long as some move, and at least once.
+func (s *service) heldByAnyone() map[uint64]bool {
+	all := map[uint64]bool{}
+	const most = 10
+	for look, moving := 0, true; look < 2 || moving && look < most; look++ {
+		moving = false
+		for _, e := range s.estates() {
+			held, _ := e.holds()
+			for c, state := range held {
+				all[c] = true
+				moving = moving || state == vault.Sent
+			}
+		}
+	}
+	return all
 }
 
 // estates are those of all workers that live.
