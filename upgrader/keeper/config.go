@@ -67,8 +67,10 @@ type Config struct {
 	// are drained and ended, those whose definition, environment file or program
 	// has changed are replaced (its file, and those of its arguments that are
 	// scripts by their names), and the others are not touched; if nothing has
-	// changed at all, all are replaced. New addresses are bound before anything else
-	// happens. An error, of Reread or of what it returns, leaves
+	// changed at all, all are replaced. A change of what only the keeper goes by (the
+	// number of workers, how they are replaced, restarted and given up, time-outs,
+	// OnCrash, WorkerPIDFile) counts without replacing anybody. New addresses are
+	// bound before anything else happens. An error, of Reread or of what it returns, leaves
 	// everything as it is, and is told to whoever asked. nil: Services, for ever.
 	Reread func() ([]Service, error) `json:"-"`
 	// StatusFile names a file that has a control.Status as JSON in it: replaced
