@@ -40,6 +40,7 @@ type bed struct {
 	waited  <-chan struct{} // closed: cmd.ProcessState is there
 	output  proctest.Log
 	client  *control.Client
+	network string
 	addr    string
 	races   bool            // as the test wants it
 	before  func(*exec.Cmd) // last changes to the keeper's command
@@ -90,8 +91,11 @@ func (b *bed) start() {
 func (b *bed) findAddr() {
 	b.t.Helper()
 	for _, l := range b.status().Listen {
-		if _, addr, ok := strings.Cut(l, "tcp:"); ok {
-			b.addr = addr
+		if _, spec, named := strings.Cut(l, "="); named {
+			l = spec
+		}
+		var ok bool
+		if b.network, b.addr, ok = strings.Cut(l, ":"); ok {
 			return
 		}
 	}
@@ -178,7 +182,7 @@ func (b *bed) load(groups ...strict.Group) *loading {
 	for _, g := range groups {
 		l.clients += g.N
 	}
-	l.Running = strict.Load{Network: "tcp", Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1,
+	l.Running = strict.Load{Network: b.network, Addr: b.addr, Groups: groups, Timeout: 20 * time.Second, Seed: 1,
 		OnFailure: func(f strict.Failure) {
 			if f.Fault != strict.Status && f.Fault != strict.Cut && f.Fault != strict.Dropped && len(l.failures) < 20 {
 				l.failures = append(l.failures, fmt.Sprintf("%s %v", time.Now().Format("15:04:05.000"), f))

@@ -76,7 +76,7 @@ func variants(b *testing.B) []*variant {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	all := []*variant{{name: "bare", bed: &bed{t: b, addr: ln.Addr().String()}, pid: cmd.Process.Pid}}
+	all := []*variant{{name: "bare", bed: &bed{t: b, network: "tcp", addr: ln.Addr().String()}, pid: cmd.Process.Pid}}
 	for _, rescue := range []keeper.Switch{"off", "on"} {
 		kept := newBed(b)
 		kept.service().Rescue = rescue
@@ -161,7 +161,7 @@ func BenchmarkConnection(b *testing.B) {
 func BenchmarkNextAnswer(b *testing.B) {
 	b.Run("started", func(b *testing.B) {
 		ln := listen(b)
-		bed := &bed{t: b, addr: ln.Addr().String()}
+		bed := &bed{t: b, network: "tcp", addr: ln.Addr().String()}
 		for b.Loop() {
 			cmd := bare(b, ln)
 			bed.raw().works()

@@ -14,7 +14,7 @@ import (
 )
 
 func (b *bed) dial() (net.Conn, error) {
-	c, err := net.Dial("tcp", b.addr)
+	c, err := net.Dial(b.network, b.addr)
 	if err == nil {
 		c.SetDeadline(time.Now().Add(time.Minute))
 	}

@@ -34,18 +34,23 @@ func selfSigned() *tls.Config {
 // are reset.
 func TestConnectionsThatCantGoOn(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"tls", "greeter"} {
+	for _, kind := range []string{"tls", "greeter", "unix"} {
 		for _, off := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, off %v", kind, off), func(t *testing.T) {
 				t.Parallel()
 				b := newBed(t)
 				b.set.Web, b.set.RescueOff = nil, off
-				if kind == "tls" {
-					b.set.TLS = []string{"127.0.0.1:0"}
-				} else {
-					b.set.Others = []string{"127.0.0.1:0"}
+				addr := "127.0.0.1:0"
+				switch kind {
+				case "tls":
+					b.set.TLS = []string{addr}
+				case "greeter":
+					b.set.Others = []string{addr}
+				case "unix":
+					addr = "unix:" + b.dir + "/socket"
+					b.set.Web = []string{addr}
 				}
-				b.service().Listen = []string{kind + "=127.0.0.1:0"}
+				b.service().Listen = []string{kind + "=" + addr}
 				b.start()
 				if n := len(b.named("tc-vault")); (n == 0) != off {
 					t.Errorf("%d vaults", n)
@@ -83,16 +88,47 @@ func (b *bed) unread(kind string) net.Conn {
 		io.WriteString(c, "nobody reads this")
 		return c
 	}
-	tc := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	io.WriteString(tc, "GET /half HTTP/1.1\r\nHost: test\r\n\r\n")
+	over := c
+	if kind == "tls" {
+		over = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	}
+	io.WriteString(over, "GET /half HTTP/1.1\r\nHost: test\r\n\r\n")
 	for said := ""; !strings.HasSuffix(said, "the first part"); {
 		p := make([]byte, 1000)
-		n, err := tc.Read(p)
+		n, err := over.Read(p)
 		if err != nil {
 			b.t.Fatal(err)
 		}
 		said += string(p[:n])
 	}
-	io.WriteString(tc, strings.Repeat("nobody reads this", 1000))
+	io.WriteString(over, strings.Repeat("nobody reads this", 1000))
 	return c
+}
+
+// TestUnixConnections all end when their worker dies, idle ones too; what was sent on
+// them arrives, and the next worker serves the same socket.
+func TestUnixConnections(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	addr := "unix:" + b.dir + "/socket"
+	b.set.Web, b.service().Listen = []string{addr}, []string{"web=" + addr}
+	b.start()
+	idle, hangs, half := b.raw(), b.raw(), b.raw()
+	idle.works()
+	hangs.send("GET /hang HTTP/1.1\r\nHost: test\r\n\r\n")
+	b.active(1)
+	half.send("GET /half HTTP/1.1\r\nHost: test\r\n\r\n")
+	part := half.part()
+	b.kill()
+	idle.end()
+	hangs.end()
+	if rest, err := io.ReadAll(half.br); err != nil || string(part)+string(rest) != "the first part" {
+		t.Errorf("half an answer ends with %q, %v", rest, err)
+	}
+	if r := b.status().Rescued; r == nil || r.Closed != 3 || r.Lost != 0 {
+		t.Errorf("%+v", r)
+	}
+	if g := b.raw().works(); g != "2" {
+		t.Errorf("generation %s answers", g)
+	}
 }
