@@ -22,11 +22,13 @@ type Ready struct {
 }
 
 // Serve is a generation of the service, or with --keep its keeper first.
-func Serve(args []string, version string) error {
-	return serve(args, version, server.Options{
+func Serve(args []string, version string) error { return serve(args, version, options()) }
+
+func options() server.Options {
+	return server.Options{
 		KillTimeout: 10 * time.Second,
 		IdleGrace:   idleness + time.Second, // no client is idle for so long
-	})
+	}
 }
 
 func serve(args []string, version string, o server.Options) error {
