@@ -70,10 +70,12 @@ func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 	}
 	was := readOptions(it.FD)
 	f := os.NewFile(uintptr(it.FD), "connection")
+	defer f.Close() // and not the item: its number may be another's a moment later
+	if a, ok := it.Owner.(*accounted); ok {
+		defer a.Account.Close()
+	}
 	nc, err := net.FileConn(f) // a duplicate
 	if err != nil {
-		it.Close()
-		f.Close()
 		return nil, nil, err
 	}
 	var account Account
@@ -83,10 +85,6 @@ func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 			account = t.ledger.Open(fd, it.Prefix)
 		}
 	}
-	if a, ok := it.Owner.(*accounted); ok {
-		a.Account.Close()
-	}
-	f.Close()
 	return nc, account, nil
 }
 
