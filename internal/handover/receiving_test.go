@@ -43,7 +43,7 @@ func start(t *testing.T, mode string) *receiving {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "HANDOVER_TEST_RECEIVER="+mode)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = os.Stderr
