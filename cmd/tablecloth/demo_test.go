@@ -29,7 +29,8 @@ func init() {
 
 func TestDemoKeepsTheScore(t *testing.T) {
 	for acts, args := range map[int][]string{6: nil, 4: {"--alone"}} {
-		r := tablecloth(t, append([]string{"demo", "--json", "--duration", "1s", "--upgrades", "1"}, args...)...)
+		c := startTablecloth(t, append([]string{"demo", "--json", "--duration", "1s", "--upgrades", "1"}, args...)...)
+		r := c.waitFor(t, 4*proctest.Patience(t)) // each act has its own
 		var sc show.Score
 		if err := json.Unmarshal([]byte(r.stdout), &sc); err != nil {
 			t.Fatalf("%v: %s%s", err, r.stdout, r.stderr)

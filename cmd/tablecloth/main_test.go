@@ -69,13 +69,18 @@ func startTablecloth(t *testing.T, args ...string) *running {
 
 func (r *running) wait(t *testing.T) result {
 	t.Helper()
+	return r.waitFor(t, proctest.Patience(t))
+}
+
+func (r *running) waitFor(t *testing.T, long time.Duration) result {
+	t.Helper()
 	select {
 	case err := <-r.ended:
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
 			t.Fatal(err)
 		}
-	case <-time.After(proctest.Patience(t)):
+	case <-time.After(long):
 		r.cmd.Process.Signal(syscall.SIGABRT)
 		<-r.ended
 		t.Fatalf("%v does not end:\n%s%s", r.cmd.Args, &r.out, &r.errOut)
