@@ -15,22 +15,31 @@ const (
 	// killed, as their own keeper would have done.
 	rebindFor = DefaultKillTimeout
 	// rebindUnseen is how long it waits where nobody can be found who has the
-	// address: that may be a process which is just ending.
+	// address: that may be a process which is just ending. The kernel's table of
+	// sockets can lack one while others come and go, and a machine that is busy may
+	// leave time for one look in so long: so there are rebindLooks, too.
 	rebindUnseen = time.Second
+	rebindLooks  = 10
 )
 
 // bind waits while orphaned workers of a keeper that was killed have the address.
 func (k *keeper) bind(a address) (*socket, error) {
 	start, told, killed := time.Now(), false, false
+	unseen, looks := start, 0 // since when nobody has been found, and how often it was looked since
 	for {
 		s, err := bind(a)
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
 			return s, err
 		}
+		looked := time.Now()
 		pids := holders(a)
+		if looks++; looks == 1 || len(pids) > 0 {
+			unseen, looks = time.Now(), 1
+		}
+		nobody := looks >= rebindLooks && looked.Sub(unseen) >= rebindUnseen
 		waited := time.Since(start)
 		switch {
-		case len(pids) == 0 && (told || waited < rebindUnseen) && waited < rebindFor+rebindUnseen:
+		case len(pids) == 0 && (told || !nobody) && waited < rebindFor+rebindUnseen:
 		case !orphans(pids) || waited > rebindFor+rebindUnseen:
 			return nil, err
 		case waited > rebindFor && !killed:
