@@ -28,6 +28,7 @@ func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.
 	}
 	b.a.outcomes.Begin(r.ID)
 	o := b.dispatch(ctx, r)
+	b.a.heralded()
 	b.a.outcomes.Finish(o)
 	return o
 }

@@ -31,7 +31,15 @@ func (h *herald) announce(n notice) {
 	select {
 	case h.queue <- n:
 	default:
-		n.stored()
+		n.over()
+	}
+}
+
+// over ends the use of what n has.
+func (n notice) over() {
+	n.stored()
+	if n.told != nil {
+		close(n.told)
 	}
 }
 
@@ -47,7 +55,7 @@ func (h *herald) run() {
 		if err := h.tell(n); err != nil {
 			h.log.WithError(err).Warn("tell the service manager")
 		}
-		n.stored()
+		n.over()
 	}
 }
 
@@ -96,6 +104,19 @@ func (h *herald) store(n notice) error {
 		}
 	}
 	return nil
+}
+
+// heralded waits, for a while, until what was announced has been told: whoever
+// hears of an outcome finds the PID file as it should be.
+func (a *actor) heralded() {
+	n := notice{told: make(chan struct{})}
+	a.os.announce(n)
+	late := time.NewTimer(time.Second) // a disk may hang
+	defer late.Stop()
+	select {
+	case <-n.told:
+	case <-late.C:
+	}
 }
 
 // pet sends the keeper's own sign of life, which the actor has to give: a

@@ -180,9 +180,13 @@ func TestPIDFiles(t *testing.T) {
 	}
 	reads("keeper.pid", b.cmd.Process.Pid)
 	reads("worker.pid", b.worker())
-	b.upgrade(control.UpgradeRequest{})
+	for range 5 { // who is told of an upgrade finds the file written
+		o := b.upgrade(control.UpgradeRequest{})
+		if data, err := os.ReadFile(s.WorkerPIDFile); strings.TrimSpace(string(data)) != fmt.Sprint(o.PID) {
+			t.Errorf("after the outcome %q is in the file, not %d: %v", data, o.PID, err)
+		}
+	}
 	reads("keeper.pid", b.cmd.Process.Pid)
-	reads("worker.pid", b.worker())
 
 	second := &bed{t: t, dir: t.TempDir(), tag: b.tag + "2", conf: b.conf}
 	second.conf.Control = filepath.Join(second.dir, "control")

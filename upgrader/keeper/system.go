@@ -123,6 +123,7 @@ type notice struct {
 	store   []*socket
 	stored  func() // ends the use of them
 	remove  []string
+	told    chan struct{} // closed when its turn has come; nil: nobody waits for that
 }
 
 // line is the way to a worker that has this library in it.

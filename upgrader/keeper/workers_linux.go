@@ -35,6 +35,7 @@ func (b backend) Scale(ctx context.Context, r control.ScaleRequest) control.Outc
 			s.feed(event{kind: evRequest, condition: toScale, why: byScale, workers: r.Workers, request: id, lead: len(s.stored) > 0})
 		})
 	}
+	b.a.heralded()
 	b.a.outcomes.Finish(o)
 	return o
 }

@@ -139,9 +139,18 @@ func (w *world) system() system {
 			}()
 		},
 		watch:    func(child, *probe, func(string, bool), <-chan struct{}) {},
-		announce: func(n notice) { w.mu.Lock(); w.notices = append(w.notices, n); w.mu.Unlock() },
+		announce: w.announce,
 		advise:   func(child, []*socket) string { return "" },
 		report:   func(_ *Service, b []byte) { w.mu.Lock(); w.reports = append(w.reports, string(b)); w.mu.Unlock() },
+	}
+}
+
+func (w *world) announce(n notice) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notices = append(w.notices, n)
+	if n.told != nil {
+		close(n.told)
 	}
 }
 
