@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -163,8 +164,8 @@ func (b *bed) poll(what string, done func() bool) {
 // timeoutNever is longer than any test.
 const timeoutNever = time.Hour
 
-// slowRequest makes a request that takes an hour, and returns when it is being
-// served.
+// slowRequest makes a request that is answered only when its body has come, which
+// it never does. It returns when the handler waits for that: "100 Continue" tells.
 func (b *bed) slowRequest(addr string) net.Conn {
 	b.t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -172,20 +173,12 @@ func (b *bed) slowRequest(addr string) net.Conn {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	before := b.active()
-	fmt.Fprint(c, "GET /slow?ms=3600000 HTTP/1.1\r\nHost: test\r\n\r\n")
-	b.poll("a request in flight", func() bool { return b.active() > before })
-	return c
-}
-
-// active is how many requests the generation that acts is serving.
-func (b *bed) active() int {
-	b.t.Helper()
-	gs := b.status().Generations
-	if c := gs[len(gs)-1].Workers[0].Conns; c != nil {
-		return c.Active
+	fmt.Fprint(c, "POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+	c.SetReadDeadline(time.Now().Add(proctest.Patience(b.t)))
+	if line, err := bufio.NewReader(c).ReadString('\n'); !strings.Contains(line, " 100 ") {
+		b.t.Fatalf("told %q (%v) instead of to continue", line, err)
 	}
-	return 0
+	return c
 }
 
 func exists(path string) bool {
