@@ -50,21 +50,7 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 		close(done)
 	}()
 	// 3. Whichever comes first.
-	for waiting := true; waiting; {
-		select {
-		case <-stop: // whoever ends any generation means the service
-			stop = nil
-			s.gen.Stop()
-			continue
-		case next := <-d.Successors: // the one before is dead
-			s.redirect(&all, next)
-			continue
-		case <-done:
-		case <-ctx.Done():
-		case <-d.Resumed:
-		}
-		waiting = false
-	}
+	s.awaitEnd(ctx, d, done, stop, &all)
 	select {
 	case <-d.Resumed:
 		cancel()
@@ -78,6 +64,25 @@ func (s *Server) drain(d *upgrader.Drain, stop <-chan struct{}) (resumed bool) {
 		s.expire(d)
 	}
 	return false
+}
+
+// awaitEnd returns when all is done, the time is over, or the drain is taken back.
+func (s *Server) awaitEnd(ctx context.Context, d *upgrader.Drain, done, stop <-chan struct{}, all *senders) {
+	for {
+		select {
+		case <-stop: // whoever ends any generation means the service
+			stop = nil
+			s.gen.Stop()
+		case next := <-d.Successors: // the one before is dead
+			s.redirect(all, next)
+		case <-done:
+			return
+		case <-ctx.Done():
+			return
+		case <-d.Resumed:
+			return
+		}
+	}
 }
 
 // senders are those of one drain: the last one works.

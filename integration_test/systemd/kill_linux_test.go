@@ -49,7 +49,7 @@ func TestKillWithoutStore(t *testing.T) {
 	inBed(t)
 	u := kinds[0].load(t, "")
 	u.start()
-	load, report := u.clients(connecting)
+	load, report := u.clients(strict.Group{Kind: strict.Connect, Rate: 500}) // it isn't down for long
 	refused := func() int64 { return load.Snapshot().Total.Faults[strict.Refused] }
 	for kills := 0; kills < 10 && refused() == 0; kills++ {
 		before, _ := u.who()

