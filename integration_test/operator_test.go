@@ -47,7 +47,7 @@ func (b *bed) mustUpgrade() control.Outcome {
 // hup is the other way to ask for one: to the process that the PID file names.
 func (b *bed) hup() {
 	b.t.Helper()
-	if err := syscall.Kill(b.pidInFile(), syscall.SIGHUP); err != nil {
+	if err := proctest.Kill(b.pidInFile(), syscall.SIGHUP); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -65,7 +65,7 @@ func (b *bed) pidInFile() (pid int) {
 // stop ends the service, and checks what it leaves.
 func (b *bed) stop() {
 	b.t.Helper()
-	syscall.Kill(b.pidInFile(), syscall.SIGTERM)
+	proctest.Kill(b.pidInFile(), syscall.SIGTERM)
 	proctest.NoneLeft(b.t, b.tag())
 	for _, path := range []string{b.pidfile, b.control, b.unix} {
 		if exists(path) {

@@ -181,7 +181,7 @@ func TestToAProgramWithoutTheLibraryElsewhere(t *testing.T) {
 	}
 	b.ended(old)
 	b.watch(o.PID) // it says nothing to the service manager
-	syscall.Kill(o.PID, syscall.SIGTERM)
+	proctest.Kill(o.PID, syscall.SIGTERM)
 }
 
 // prober connects again and again.

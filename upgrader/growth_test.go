@@ -87,7 +87,7 @@ func TestStoppedSuccessor(t *testing.T) {
 			held := s.hold(n, addr)
 			second := s.mustUpgrade().PID
 			s.readyIs(second)
-			syscall.Kill(second, syscall.SIGSTOP)
+			proctest.Kill(second, syscall.SIGSTOP)
 			p := probe(t, n, addr)
 			answered := make(chan answer, 1)
 			go func() {
@@ -98,7 +98,7 @@ func TestStoppedSuccessor(t *testing.T) {
 			if end == "dies" {
 				want, sig = first.pid, syscall.SIGKILL
 			}
-			syscall.Kill(second, sig)
+			proctest.Kill(second, sig)
 			if end == "dies" {
 				s.readyIs(first.pid)
 			}

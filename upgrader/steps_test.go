@@ -58,7 +58,7 @@ func (p *prober) end() {
 // trigger sends SIGHUP to the generation that the PID file names.
 func (s *service) hup() {
 	s.t.Helper()
-	if err := syscall.Kill(s.pidInFile(), syscall.SIGHUP); err != nil {
+	if err := proctest.Kill(s.pidInFile(), syscall.SIGHUP); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -131,7 +131,7 @@ func TestServiceIsTakenBack(t *testing.T) {
 			t.Fatalf("%+v answers, want %d", a, o.PID)
 		}
 		p := probe(t, n, addr)
-		syscall.Kill(o.PID, syscall.SIGKILL)
+		proctest.Kill(o.PID, syscall.SIGKILL)
 		s.await("the taken-back service", func(m said) bool {
 			main, _ := m.Get("MAINPID")
 			return m.Has("READY") && main == fmt.Sprint(first.pid)
@@ -184,7 +184,7 @@ func TestTriggersDuringADrain(t *testing.T) {
 	first := s.who(n, addr)
 	held := s.hold(n, addr)
 	s.mustUpgrade()
-	syscall.Kill(first.pid, syscall.SIGHUP) // the wrong one
+	proctest.Kill(first.pid, syscall.SIGHUP) // the wrong one
 	outcome := make(chan control.Outcome, 1)
 	go func() { outcome <- s.upgrade() }()
 	select {
@@ -263,7 +263,7 @@ func TestStopDuringADrain(t *testing.T) {
 			s.change(func(set *settings) { set.Misbehave = "" })
 			s.mustUpgrade()
 			second := s.who(n, addr).pid
-			syscall.Kill(second, syscall.SIGTERM)
+			proctest.Kill(second, syscall.SIGTERM)
 			s.await("STOPPING=1", func(m said) bool { return m.Has("STOPPING") })
 			if end == "drained" {
 				proctest.Quiet(50 * time.Millisecond)

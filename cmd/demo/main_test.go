@@ -183,7 +183,7 @@ func TestUpgradeTellsItsStory(t *testing.T) {
 	d := start(t)
 	c, br := d.long()
 	old := d.pid()
-	if err := syscall.Kill(old, syscall.SIGHUP); err != nil {
+	if err := proctest.Kill(old, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	successor := d.expect(`successor (\d+) is ready`)
@@ -225,7 +225,7 @@ func TestAnothersName(t *testing.T) {
 func TestKillTimeout(t *testing.T) {
 	d := start(t, "--kill-timeout", "100ms")
 	_, br := d.long()
-	if err := syscall.Kill(d.pid(), syscall.SIGHUP); err != nil {
+	if err := proctest.Kill(d.pid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	d.expect(`kill timeout, exit now`)
@@ -294,8 +294,8 @@ func TestKept(t *testing.T) {
 		seen[pid] = true
 		return pid
 	}
-	syscall.Kill(keeper, syscall.SIGHUP)
-	syscall.Kill(serving(2), syscall.SIGKILL)
+	proctest.Kill(keeper, syscall.SIGHUP)
+	proctest.Kill(serving(2), syscall.SIGKILL)
 	serving(3)
 	if status, _ := d.ask("GET", "/asyncerror", ""); status != 500 {
 		t.Errorf("/asyncerror: %d", status)
@@ -304,7 +304,7 @@ func TestKept(t *testing.T) {
 	if b, _ := os.ReadFile(d.pidFile()); strings.TrimSpace(string(b)) != strconv.Itoa(keeper) {
 		t.Errorf("PID file has %q, want the keeper's %d", b, keeper)
 	}
-	syscall.Kill(keeper, syscall.SIGTERM)
+	proctest.Kill(keeper, syscall.SIGTERM)
 	for l := range d.lines { // until the last process is gone
 		d.seen = append(d.seen, l)
 	}
@@ -318,7 +318,7 @@ func TestKept(t *testing.T) {
 func TestUnixSocketIsThereUntilTheServiceEnds(t *testing.T) {
 	sock := filepath.Join(t.TempDir(), "s")
 	d := start(t, "--unix", sock)
-	syscall.Kill(d.pid(), syscall.SIGHUP)
+	proctest.Kill(d.pid(), syscall.SIGHUP)
 	d.expect(`close 2 servers`)
 	d.cmd.Wait()
 	c, err := net.Dial("unix", sock)
@@ -326,7 +326,7 @@ func TestUnixSocketIsThereUntilTheServiceEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	syscall.Kill(d.pid(), syscall.SIGTERM)
+	proctest.Kill(d.pid(), syscall.SIGTERM)
 	for range d.lines { // until the last process is gone
 	}
 	for _, path := range []string{sock, d.pidFile()} {

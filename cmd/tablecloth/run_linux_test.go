@@ -120,8 +120,8 @@ func endKeeper(t *testing.T, pidfile string) {
 		t.Error(err)
 		return
 	}
-	syscall.Kill(pid, syscall.SIGTERM)
-	proctest.Poll(t, "the end of the keeper", func() bool { return syscall.Kill(pid, 0) != nil })
+	proctest.Kill(pid, syscall.SIGTERM)
+	proctest.Poll(t, "the end of the keeper", func() bool { return proctest.Kill(pid, 0) != nil })
 }
 
 func TestRunDetachedTellsTheStatus(t *testing.T) {

@@ -34,7 +34,7 @@ func startTmux(t *testing.T, env ...string) *tmux {
 	}
 	t.Cleanup(func() {
 		exec.Command("tmux", "-S", m.socket, "kill-server").Run()
-		proctest.Poll(t, "the end of tmux", func() bool { return syscall.Kill(pid, 0) != nil })
+		proctest.Poll(t, "the end of tmux", func() bool { return proctest.Kill(pid, 0) != nil })
 	})
 	m.sees("ready>")
 	return m

@@ -169,7 +169,7 @@ func (b *bed) worker(was int) (pid int) {
 func (b *bed) kill() int {
 	b.t.Helper()
 	pid := b.worker(0)
-	syscall.Kill(pid, syscall.SIGKILL)
+	proctest.Kill(pid, syscall.SIGKILL)
 	return b.worker(pid)
 }
 

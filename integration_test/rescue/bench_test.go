@@ -194,7 +194,7 @@ func nextAnswer(b *testing.B, idle int) {
 		proctest.Pace(1100 * time.Millisecond) // a quicker death would be backed off from
 		pid := bed.worker(0)
 		b.StartTimer()
-		syscall.Kill(pid, syscall.SIGKILL)
+		proctest.Kill(pid, syscall.SIGKILL)
 		c.works()
 		b.StopTimer()
 		e := bed.await(control.EventRescue, seq)

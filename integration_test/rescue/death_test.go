@@ -268,7 +268,7 @@ func TestTheVaultIsKilled(t *testing.T) {
 	c := b.raw()
 	c.works()
 	for _, pid := range b.named("tc-vault") {
-		syscall.Kill(pid, syscall.SIGKILL)
+		proctest.Kill(pid, syscall.SIGKILL)
 	}
 	b.note("rescue: off", true)
 	if g := c.works(); g != "1" {
@@ -310,9 +310,9 @@ func TestTheKeeperIsKilled(t *testing.T) {
 			c := b.asked("GET", path)
 			b.active(1)
 			if worker := b.worker(0); with != "alone" {
-				syscall.Kill(worker, syscall.SIGKILL)
+				proctest.Kill(worker, syscall.SIGKILL)
 			}
-			syscall.Kill(b.cmd.Process.Pid, syscall.SIGKILL)
+			proctest.Kill(b.cmd.Process.Pid, syscall.SIGKILL)
 			<-b.waited
 			if with == "alone" {
 				if resp, _ := c.answer("GET"); resp.StatusCode != 200 {

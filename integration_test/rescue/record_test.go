@@ -148,7 +148,7 @@ func TestKilledAllTheTime(t *testing.T) {
 	r := b.recorded(&records{churn: true}, soak(60, 400), func() {
 		for range kills {
 			was, seq := b.worker(0), b.lastSeq()
-			syscall.Kill(was, syscall.SIGKILL)
+			proctest.Kill(was, syscall.SIGKILL)
 			go b.client.Upgrade(b.ctx(), control.UpgradeRequest{Restart: true})
 			b.await(control.EventReady, seq)
 			proctest.Pace(30 * time.Millisecond)
@@ -211,7 +211,7 @@ func (r *records) more(t testing.TB, n int) {
 func (b *bed) killSome(moving bool) {
 	was, seq := b.worker(0), b.lastSeq()
 	if !moving {
-		syscall.Kill(was, syscall.SIGKILL)
+		proctest.Kill(was, syscall.SIGKILL)
 	}
 	// A request makes the keeper forget its patience with what dies young.
 	go b.client.Upgrade(b.ctx(), control.UpgradeRequest{Restart: true})
@@ -221,7 +221,7 @@ func (b *bed) killSome(moving bool) {
 		two := []int{was, e.PID}
 		rand.Shuffle(2, func(i, j int) { two[i], two[j] = two[j], two[i] })
 		for _, pid := range two[rand.IntN(2):] {
-			syscall.Kill(pid, syscall.SIGKILL)
+			proctest.Kill(pid, syscall.SIGKILL)
 		}
 	}
 	b.worker(was)

@@ -26,12 +26,12 @@ func TestKilledWhileItTakesOver(t *testing.T) {
 	for range soak(6, 100) {
 		seq := b.lastSeq()
 		was := b.worker(0)
-		syscall.Kill(was, syscall.SIGKILL)
+		proctest.Kill(was, syscall.SIGKILL)
 		// A request makes the keeper forget its patience with what dies young.
 		go b.client.Upgrade(b.ctx(), control.UpgradeRequest{Restart: true})
 		e := b.await(control.EventReady, seq)
 		proctest.Pace(rand.N(15 * time.Millisecond))
-		syscall.Kill(e.PID, syscall.SIGKILL)
+		proctest.Kill(e.PID, syscall.SIGKILL)
 		b.worker(e.PID)
 	}
 	b.judge(l)
@@ -53,10 +53,10 @@ func TestKilledWhileOneDrains(t *testing.T) {
 				e := b.await(control.EventReady, seq)
 				proctest.Pace(rand.N(20 * time.Millisecond))
 				if who != "old" {
-					syscall.Kill(e.PID, syscall.SIGKILL)
+					proctest.Kill(e.PID, syscall.SIGKILL)
 				}
 				if who != "new" {
-					syscall.Kill(was, syscall.SIGKILL)
+					proctest.Kill(was, syscall.SIGKILL)
 				}
 				b.worker(was)
 				b.settled()
@@ -95,7 +95,7 @@ func TestSeveralWorkers(t *testing.T) {
 		all := b.status().Generations
 		g := all[rand.IntN(len(all))]
 		if g.State == control.Serving && len(g.Workers) > 0 {
-			syscall.Kill(g.Workers[rand.IntN(len(g.Workers))].PID, syscall.SIGKILL)
+			proctest.Kill(g.Workers[rand.IntN(len(g.Workers))].PID, syscall.SIGKILL)
 		}
 	}
 	b.judge(l)

@@ -21,6 +21,15 @@ func Adopt() error {
 	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 }
 
+// Kill sends a signal to one process. One that has no PID yet is none: 0 would mean
+// the group of this process itself.
+func Kill(pid int, sig syscall.Signal) error {
+	if pid <= 0 {
+		return os.ErrProcessDone
+	}
+	return syscall.Kill(pid, sig)
+}
+
 // Waited waits for a command beside the test. The channel is closed once
 // cmd.ProcessState tells how it ended.
 func Waited(cmd *exec.Cmd) <-chan struct{} {

@@ -121,7 +121,7 @@ func (k *benched) nextAnswer(b *testing.B) time.Duration {
 		return len(all) == 1
 	})
 	begun := time.Now()
-	syscall.Kill(pid, syscall.SIGKILL)
+	proctest.Kill(pid, syscall.SIGKILL)
 	for {
 		if _, err := ask(k.addr); err == nil {
 			return time.Since(begun)

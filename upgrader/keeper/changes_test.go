@@ -49,7 +49,7 @@ func TestWhatProcessesDontSeeIsAdjusted(t *testing.T) {
 	if pid := strings.TrimSpace(proctest.Read(t, s.WorkerPIDFile)); pid != fmt.Sprint(o.PID) {
 		t.Errorf("PID file of %s, not %d", pid, o.PID)
 	}
-	syscall.Kill(now[2], syscall.SIGKILL)
+	proctest.Kill(now[2], syscall.SIGKILL)
 	proctest.Read(t, filepath.Join(dir, "report"))
 	b.settles("web", 2) // it isn't restarted: that is what has changed
 	s.Workers, s.Restart = 1, RestartAlways
@@ -89,7 +89,7 @@ func TestAServiceThatIsPutBackWhileItDrains(t *testing.T) {
 	if o.Result != control.Ready || fmt.Sprint(o.Changes.Added) != "[stubborn]" {
 		t.Fatalf("put back: %+v", o)
 	}
-	syscall.Kill(first, syscall.SIGKILL)
+	proctest.Kill(first, syscall.SIGKILL)
 	awaitAnswer(t, addr, fmt.Sprint(first))
 	l.end()
 	if l.refused.Load() > 0 || l.answers.Load() == 0 {
@@ -102,7 +102,7 @@ func TestAServiceThatIsPutBackWhileItDrains(t *testing.T) {
 	if closed(addr) {
 		t.Error("the port is closed though its process lives")
 	}
-	syscall.Kill(o.PID, syscall.SIGKILL)
+	proctest.Kill(o.PID, syscall.SIGKILL)
 	proctest.Poll(t, "the end of the port", func() bool { return closed(addr) })
 }
 

@@ -48,7 +48,7 @@ func TestDescendantsThatHoldThePort(t *testing.T) {
 	b.serving()
 	proctest.Poll(t, "the beginning of its children", func() bool { return len(b.processes()) >= 5 })
 	pid := b.worker()
-	syscall.Kill(pid, syscall.SIGKILL)
+	proctest.Kill(pid, syscall.SIGKILL)
 	awaitAnswer(t, b.addr, fmt.Sprint(pid))
 	b.end()
 	if !closed(b.addr) {
@@ -111,7 +111,7 @@ echo "$left" > %s.tmp; mv %[2]s.tmp %[2]s; exec sleep 1000`, n, file)
 			pid1 = pid
 		}
 	}
-	syscall.Kill(pid1, syscall.SIGTERM)
+	proctest.Kill(pid1, syscall.SIGTERM)
 	err = cmd.Wait()
 	if cmd.ProcessState.ExitCode() != 143 { // sleep ended by the SIGTERM that was passed on
 		t.Errorf("%v", err)

@@ -140,7 +140,7 @@ func TestForeignPrograms(t *testing.T) {
 			}
 			for range soak(2, 10) {
 				was, last := b.worker(), b.lastSeq()
-				syscall.Kill(was, syscall.SIGKILL)
+				proctest.Kill(was, syscall.SIGKILL)
 				b.await(control.EventReady, last)
 				if pid := awaitAnswer(t, b.addr, ""); atoi(t, pid) != b.worker() {
 					t.Errorf("%s answers, not %d", pid, b.worker())

@@ -102,7 +102,7 @@ func (b *bed) hammer(r *rand.Rand) string {
 	case n == 5:
 		for _, g := range b.status().Generations {
 			if g.State == control.Serving {
-				syscall.Kill(g.Workers[r.IntN(len(g.Workers))].PID, syscall.SIGKILL)
+				proctest.Kill(g.Workers[r.IntN(len(g.Workers))].PID, syscall.SIGKILL)
 				return "kill"
 			}
 		}
@@ -155,7 +155,7 @@ func TestMemoryAndDescriptorsStayFlat(t *testing.T) {
 				}
 				b.await(control.EventGone, last)
 			} else {
-				syscall.Kill(b.worker(), syscall.SIGKILL)
+				proctest.Kill(b.worker(), syscall.SIGKILL)
 				b.await(control.EventReady, last)
 			}
 		}

@@ -114,7 +114,7 @@ func (h *hammering) blow(r *rand.Rand) {
 		h.count("HUP")
 	case 6:
 		if pids := serves(h.b.of(name)); len(pids) > 0 {
-			syscall.Kill(pids[r.IntN(len(pids))], syscall.SIGKILL)
+			proctest.Kill(pids[r.IntN(len(pids))], syscall.SIGKILL)
 			h.count("kill")
 		}
 	case 7:

@@ -83,7 +83,7 @@ func TestSIGHUPToAWorker(t *testing.T) {
 	b.serving()
 	was := serves(b.settles("test", 2))
 	last := b.lastSeq()
-	syscall.Kill(was[1], syscall.SIGHUP)
+	proctest.Kill(was[1], syscall.SIGHUP)
 	if e := b.await(control.EventUpgraded, last); e.Outcome.Result != control.Ready || e.Outcome.Trigger != "SIGHUP" {
 		t.Errorf("%+v", e.Outcome)
 	}

@@ -50,7 +50,7 @@ func TestKillsOfTheWorkerUnderLoad(t *testing.T) {
 	l := startLoad(b.serving(), 4)
 	was := awaitAnswer(t, b.addr, "0")
 	for range soak(6, 100) {
-		syscall.Kill(atoi(t, was), syscall.SIGKILL)
+		proctest.Kill(atoi(t, was), syscall.SIGKILL)
 		was = awaitAnswer(t, b.addr, was)
 	}
 	l.end()
@@ -80,7 +80,7 @@ func TestWithoutTheKeepersSocketAKillRefuses(t *testing.T) {
 	for range 2 {
 		pid := b.worker()
 		last := b.lastSeq()
-		syscall.Kill(pid, syscall.SIGKILL)
+		proctest.Kill(pid, syscall.SIGKILL)
 		b.await(control.EventReady, last)
 	}
 	l.end()
@@ -152,7 +152,7 @@ func TestABinaryThatIsBad(t *testing.T) {
 	}
 	// What lies on disk is bad still: a death is answered by the last good binary.
 	for range 2 {
-		syscall.Kill(atoi(t, first), syscall.SIGKILL)
+		proctest.Kill(atoi(t, first), syscall.SIGKILL)
 		first = awaitAnswer(t, b.addr, first)
 	}
 	// Nothing hinders the next upgrade.
@@ -179,7 +179,7 @@ func TestAVersionThatIsNeverReady(t *testing.T) {
 	if now := awaitAnswer(t, b.on("web"), "0"); now != first {
 		t.Errorf("%s answers, not %s", now, first)
 	}
-	syscall.Kill(atoi(t, first), syscall.SIGKILL)
+	proctest.Kill(atoi(t, first), syscall.SIGKILL)
 	awaitAnswer(t, b.on("web"), first)
 }
 
@@ -223,7 +223,7 @@ func TestTheEnvironmentFileIsReadAtUpgradesOnly(t *testing.T) {
 	}
 	os.WriteFile(file, []byte("TEST_VERSION=two\n"), 0o644)
 	was := b.worker()
-	syscall.Kill(was, syscall.SIGKILL)
+	proctest.Kill(was, syscall.SIGKILL)
 	awaitAnswer(t, b.addr, fmt.Sprint(was))
 	if v := version(); v != "one" {
 		t.Errorf("after a death: %s", v)

@@ -37,7 +37,7 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 	// A caught crash: the successor first, then the drain.
 	last := b.lastSeq()
 	was := b.worker()
-	syscall.Kill(was, syscall.SIGUSR1)
+	proctest.Kill(was, syscall.SIGUSR1)
 	if e := b.await(control.EventCrash, last); e.Crash == nil || e.Crash.Error != "caught" || !e.Crash.Caught || e.PID != was {
 		t.Errorf("%+v", e)
 	}
@@ -52,7 +52,7 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 	// Told to end by itself: replaced, not counted.
 	b.gone(was)
 	was = b.worker()
-	syscall.Kill(was, syscall.SIGWINCH)
+	proctest.Kill(was, syscall.SIGWINCH)
 	b.gone(was)
 	if s := b.status(); s.Restarts != 2 || s.Crashes != 1 {
 		t.Errorf("%+v", s)
@@ -60,7 +60,7 @@ func TestAWorkerWithTheLibrary(t *testing.T) {
 
 	// Asked for an upgrade instead of its keeper.
 	last = b.lastSeq()
-	syscall.Kill(b.worker(), syscall.SIGUSR2)
+	proctest.Kill(b.worker(), syscall.SIGUSR2)
 	b.await(control.EventUpgraded, last)
 	b.logged("told: outcome wish ready", 1)
 	if o, err := b.client.Outcome(b.ctx(), "wish"); err != nil || o.Trigger != "api" {
@@ -88,9 +88,9 @@ func TestAWorkerThatDiesBeforeItsAnswer(t *testing.T) {
 	b.await(control.EventReady, 0)
 	for range 5 {
 		was, last := b.worker(), b.lastSeq()
-		syscall.Kill(was, syscall.SIGUSR2)
+		proctest.Kill(was, syscall.SIGUSR2)
 		b.await(control.EventUpgrade, last)
-		syscall.Kill(was, syscall.SIGKILL)
+		proctest.Kill(was, syscall.SIGKILL)
 		b.await(control.EventUpgraded, last)
 		proctest.Poll(t, "its death to be heard of", func() bool { return b.worker() != was })
 	}
@@ -227,7 +227,7 @@ func TestSeveralWorkers(t *testing.T) {
 			t.Fatalf("%+v", o)
 		}
 		last := b.lastSeq()
-		syscall.Kill(b.worker(), syscall.SIGKILL)
+		proctest.Kill(b.worker(), syscall.SIGKILL)
 		b.await(control.EventReady, last)
 	}
 	if o := b.upgrade(control.UpgradeRequest{Args: []string{"exit", "1"}}); o.Result != control.Failed {

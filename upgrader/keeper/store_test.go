@@ -91,14 +91,14 @@ func TestTheStoreBringsTheSocketsBack(t *testing.T) {
 		what string
 		kill func(keeper, worker int)
 	}{
-		{"the keeper", func(keeper, _ int) { syscall.Kill(keeper, syscall.SIGKILL) }},
+		{"the keeper", func(keeper, _ int) { proctest.Kill(keeper, syscall.SIGKILL) }},
 		{"the keeper and its worker", func(keeper, worker int) {
-			syscall.Kill(keeper, syscall.SIGKILL)
-			syscall.Kill(worker, syscall.SIGKILL)
+			proctest.Kill(keeper, syscall.SIGKILL)
+			proctest.Kill(worker, syscall.SIGKILL)
 		}},
 		{"the worker and its keeper", func(keeper, worker int) {
-			syscall.Kill(worker, syscall.SIGKILL)
-			syscall.Kill(keeper, syscall.SIGKILL)
+			proctest.Kill(worker, syscall.SIGKILL)
+			proctest.Kill(keeper, syscall.SIGKILL)
 		}},
 	} {
 		t.Run(x.what, func(t *testing.T) {

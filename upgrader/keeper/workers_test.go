@@ -82,7 +82,7 @@ func TestKillsAmongWorkers(t *testing.T) {
 	for range kills {
 		s := b.of("test")
 		if pids := serves(s); len(pids) > 0 {
-			syscall.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
+			proctest.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
 		}
 		proctest.Pace(time.Duration(rand.IntN(150)) * time.Millisecond)
 	}
@@ -109,7 +109,7 @@ func TestOneCrashingWorkerLeavesTheOthers(t *testing.T) {
 	b := keep(t, webs(t, 3))
 	b.serving()
 	before := serves(b.settles("test", 3))
-	syscall.Kill(before[1], syscall.SIGKILL)
+	proctest.Kill(before[1], syscall.SIGKILL)
 	proctest.Poll(t, "a replacement", func() bool {
 		after := serves(b.of("test"))
 		return len(after) == 3 && after[0] == before[0] && after[1] != before[1] && after[2] == before[2]
