@@ -47,7 +47,7 @@ func build(t *testing.T, name string, args ...string) string {
 	programs.mu.Unlock()
 	p.once.Do(func() {
 		all := []string{"build", "-o", p.path}
-		if race {
+		if testenv.Race {
 			all = append(all, "-race")
 		}
 		cmd := exec.Command("go", append(all, args...)...)

@@ -85,7 +85,7 @@ func build(dir string) error {
 		return err
 	}
 	args := []string{"build", "-o", filepath.Join(dir, "tablecloth")}
-	if race {
+	if testenv.Race {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "github.com/tablecloth-go/tablecloth/cmd/tablecloth")...).CombinedOutput(); err != nil {

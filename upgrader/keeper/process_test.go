@@ -94,16 +94,7 @@ func TestWithoutTheKeepersSocketAKillRefuses(t *testing.T) {
 	}
 }
 
-func (b *bed) lastSeq() uint64 {
-	var n uint64
-	for e, err := range b.client.Events(b.ctx(), 0) {
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		n = e.Seq
-	}
-	return n
-}
+func (b *bed) lastSeq() uint64 { return proctest.LastSeq(b.t, b.client) }
 
 func python(t *testing.T) string {
 	for _, path := range []string{"/usr/bin/python3", "/usr/local/bin/python3"} {
