@@ -303,10 +303,15 @@ func (k *underKeeper) resume() error { return nil }
 
 // close leaves the link to the end of the process.
 func (k *underKeeper) close(bool) error {
+	k.conn.Send(k.status(true))
+	return nil
+}
+
+// status is what only this process knows.
+func (k *underKeeper) status(unready bool) *kept.Status {
 	g := control.Generation{Workers: make([]control.Worker, 1)}
 	k.u.fillIn(&g)
-	k.conn.Send(&kept.Status{Conns: g.Workers[0].Conns, Unready: true})
-	return nil
+	return &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: unready}
 }
 
 // beats is how many times statusInterval a worker is silent at most.
@@ -326,12 +331,12 @@ func (k *underKeeper) reportStatus() {
 		case <-k.lost:
 			return
 		}
-		var g control.Generation
-		k.u.ask(func(l *life) { g = l.ownGeneration() })
-		if len(g.Workers) == 0 {
+		// What /proc tells is the keeper's to ask, when somebody wants to know.
+		var s *kept.Status
+		k.u.ask(func(l *life) { s = k.status(l.state() != control.Serving) })
+		if s == nil {
 			return
 		}
-		s := &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: g.State != control.Serving}
 		if b, err := json.Marshal(s); err == nil && (string(b) != last || silent >= beats) {
 			last, silent = string(b), 0
 			k.conn.Send(s)

@@ -102,9 +102,7 @@ func ownProcess(born time.Time) control.Process {
 	if cpu, err := proc.CPU(p.PID); err == nil {
 		p.CPU = cpu.Seconds()
 	}
-	if m, err := proc.MemoryOf(p.PID); err == nil {
-		p.Memory = m.RSS
-	}
+	p.Memory, _ = proc.Resident(p.PID)
 	return p
 }
 

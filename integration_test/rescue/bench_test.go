@@ -233,8 +233,8 @@ func (b *bed) reportMemory(bench *testing.B) {
 	}
 	bench.ReportMetric(float64(st.Keeper.Memory)/(1<<20), "keeper-MB")
 	for _, pid := range b.named("tc-vault") {
-		if m, err := proc.MemoryOf(pid); err == nil {
-			bench.ReportMetric(float64(m.PSS)/(1<<20), "vault-MB")
+		if m, err := proc.Memory(pid); err == nil {
+			bench.ReportMetric(float64(m)/(1<<20), "vault-MB")
 		}
 	}
 }

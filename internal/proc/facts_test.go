@@ -73,20 +73,22 @@ func socketOf(t *testing.T, pid int) uint64 {
 func TestUsage(t *testing.T) {
 	before := time.Now()
 	busy, idle := start(t, "busy", self(t)), start(t, "wait", self(t))
-	m, err := MemoryOf(busy.Process.Pid)
+	resident, err := Resident(busy.Process.Pid)
 	must(t, err)
-	if m.RSS < 32<<20 || m.RSS > 4<<30 || m.PSS > m.RSS || m.PSS < 32<<20 {
-		t.Errorf("busy: %+v", m)
+	share, err := Memory(busy.Process.Pid)
+	must(t, err)
+	if resident < 32<<20 || resident > 1<<30 || share >= resident || share < 32<<20 {
+		t.Errorf("busy: %d, share %d", resident, share)
 	}
 	cpu, err := CPU(busy.Process.Pid)
 	must(t, err)
 	if cpu < 40*time.Millisecond || cpu > time.Since(before)*64 {
 		t.Errorf("busy: %v", cpu)
 	}
-	lazy, err := MemoryOf(idle.Process.Pid)
+	lazy, err := Resident(idle.Process.Pid)
 	must(t, err)
-	if lazy.RSS == 0 || lazy.RSS >= m.RSS {
-		t.Errorf("idle: %+v, busy: %+v", lazy, m)
+	if lazy == 0 || lazy >= resident {
+		t.Errorf("idle: %d, busy: %d", lazy, resident)
 	}
 	started, err := StartTime(busy.Process.Pid)
 	must(t, err)
@@ -95,7 +97,7 @@ func TestUsage(t *testing.T) {
 	}
 	busy.end()
 	for _, err := range []error{
-		second(MemoryOf(busy.Process.Pid)), second(CPU(busy.Process.Pid)), second(StartTime(busy.Process.Pid)),
+		second(Resident(busy.Process.Pid)), second(Memory(busy.Process.Pid)), second(CPU(busy.Process.Pid)), second(StartTime(busy.Process.Pid)),
 		second(Executable(busy.Process.Pid)), second(Changed(busy.Process.Pid, "")),
 	} {
 		if !errors.Is(err, os.ErrProcessDone) {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Memory is what a process has in memory, in bytes.
-type Memory struct{ RSS, PSS int64 }
+// Resident returns errors.ErrUnsupported.
+func Resident(int) (int64, error) { return 0, errors.ErrUnsupported }
 
-// MemoryOf returns errors.ErrUnsupported.
-func MemoryOf(int) (Memory, error) { return Memory{}, errors.ErrUnsupported }
+// Memory returns errors.ErrUnsupported.
+func Memory(int) (int64, error) { return 0, errors.ErrUnsupported }
 
 // CPU returns errors.ErrUnsupported.
 func CPU(int) (time.Duration, error) { return 0, errors.ErrUnsupported }

@@ -160,31 +160,44 @@ func StartTime(pid int) (time.Time, error) {
 	return time.Now().Add(s.start - time.Duration(now.Nano())), nil
 }
 
-// Memory is what a process has in memory, in bytes.
-type Memory struct {
-	RSS int64 // all of it
-	PSS int64 // what is shared counted in proportion; 0: not told (rights, kernel)
-}
-
-// MemoryOf returns the memory of a process.
-func MemoryOf(pid int) (Memory, error) {
+// Resident returns how much of a process is in memory, in bytes.
+func Resident(pid int) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
-		return Memory{}, gone(err)
+		return 0, gone(err)
 	}
 	f := strings.Fields(string(data))
 	if len(f) < 2 {
-		return Memory{}, fmt.Errorf("proc: /proc/%d/statm: too few fields", pid)
+		return 0, fmt.Errorf("proc: /proc/%d/statm: too few fields", pid)
 	}
 	pages, err := strconv.ParseInt(f[1], 10, 64)
 	if err != nil {
-		return Memory{}, fmt.Errorf("proc: /proc/%d/statm: %w", pid, err)
+		return 0, fmt.Errorf("proc: /proc/%d/statm: %w", pid, err)
 	}
-	m := Memory{RSS: pages * int64(os.Getpagesize())}
-	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
-		m.PSS = parsePSS(string(data))
+	return pages * int64(os.Getpagesize()), nil
+}
+
+// costly is from where on a process is too large to be asked for its share: the
+// kernel looks at each of its pages, some 10 ms for each GiB, and meanwhile the
+// process can't map memory.
+const costly = 1 << 30
+
+// Memory returns the memory of a process in bytes. What it shares with others counts
+// in parts (PSS), unless the kernel doesn't tell, or the process is of more than a
+// GiB.
+func Memory(pid int) (int64, error) {
+	resident, err := Resident(pid)
+	if err != nil || resident > costly {
+		return resident, err
 	}
-	return m, nil
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return resident, nil
+	}
+	if share := parsePSS(string(data)); share > 0 {
+		return share, nil
+	}
+	return resident, nil
 }
 
 func parsePSS(rollup string) int64 {

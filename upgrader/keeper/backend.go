@@ -186,12 +186,7 @@ func measure(p *control.Process) {
 	if p.PID == 0 {
 		return
 	}
-	if m, err := proc.MemoryOf(p.PID); err == nil {
-		p.Memory = m.PSS
-		if p.Memory == 0 {
-			p.Memory = m.RSS
-		}
-	}
+	p.Memory, _ = proc.Memory(p.PID)
 	if cpu, err := proc.CPU(p.PID); err == nil {
 		p.CPU = cpu.Seconds()
 	}

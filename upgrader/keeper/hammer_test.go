@@ -140,11 +140,11 @@ func TestMemoryAndDescriptorsStayFlat(t *testing.T) {
 		return len(entries)
 	}
 	memory := func() int64 {
-		m, err := proc.MemoryOf(b.cmd.Process.Pid)
+		m, err := proc.Resident(b.cmd.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return max(m.PSS, m.RSS)
+		return m
 	}
 	round := func(n int) {
 		for i := range n {

@@ -59,13 +59,17 @@ func webs(t *testing.T, workers int) Service {
 	return Service{Command: role(t, "web"), Listen: []string{"127.0.0.1:0"}, Workers: workers, MaxDeaths: -1}
 }
 
-// strictly starts strict clients of the kinds whose connections move.
-func (b *bed) strictly(addr string) (end func() *strict.Report) {
+// strictly starts strict clients of the kinds whose connections move; without
+// groups, a few of each.
+func (b *bed) strictly(addr string, groups ...strict.Group) (end func() *strict.Report) {
+	if len(groups) == 0 {
+		groups = []strict.Group{
+			{Kind: strict.Get, N: 4}, {Kind: strict.Post, N: 4}, {Kind: strict.Split, N: 2}, {Kind: strict.Slow, N: 2},
+			{Kind: strict.Idle, N: 4}, {Kind: strict.Connect, Rate: 50},
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := strict.Load{Network: "tcp", Addr: addr, Timeout: proctest.Patience(b.t), Groups: []strict.Group{
-		{Kind: strict.Get, N: 4}, {Kind: strict.Post, N: 4}, {Kind: strict.Split, N: 2}, {Kind: strict.Slow, N: 2},
-		{Kind: strict.Idle, N: 4}, {Kind: strict.Connect, Rate: 50},
-	}}.Start(ctx)
+	r := strict.Load{Network: "tcp", Addr: addr, Timeout: proctest.Patience(b.t), Groups: groups}.Start(ctx)
 	end = func() *strict.Report {
 		cancel()
 		return r.Wait()

@@ -77,17 +77,51 @@ func TestKillsAmongWorkers(t *testing.T) {
 	t.Parallel()
 	b := keep(t, webs(t, 4))
 	end := b.strictly(b.serving())
-	b.settles("test", 4)
 	kills := testenv.Count(12, 400)
+	b.killAny(kills, 150*time.Millisecond)
+	r := end()
+	onlyTold(t, r)
+	testenv.Result(t, "%d kills among 4 workers: %d requests, %d told that their process died, %d refused, %d broken",
+		kills, r.Total.Requests, r.Total.Failed(), r.Total.Faults[strict.Refused], r.Total.Broken())
+}
+
+// TestKillsUnderAThousandPerSecond: the same where each of the workers is busy,
+// and has many connections. In a soak it takes a minute.
+func TestKillsUnderAThousandPerSecond(t *testing.T) {
+	t.Parallel()
+	b := keep(t, webs(t, 4))
+	began := time.Now()
+	end := b.strictly(b.serving(),
+		strict.Group{Kind: strict.Get, N: 40, Pause: 100 * time.Millisecond},
+		strict.Group{Kind: strict.Post, N: 40, Pause: 100 * time.Millisecond},
+		strict.Group{Kind: strict.Connect, Rate: 200},
+		strict.Group{Kind: strict.Idle, N: 100})
+	kills := testenv.Count(4, 60)
+	b.killAny(kills, 2*time.Second)
+	took := time.Since(began).Seconds()
+	r := end()
+	onlyTold(t, r)
+	testenv.Result(t, "%d kills among 4 workers: %d requests, %.0f/s, %d told that their process died, %d refused, %d broken",
+		kills, r.Total.Requests, float64(r.Total.Requests)/took, r.Total.Failed(), r.Total.Faults[strict.Refused], r.Total.Broken())
+}
+
+// killAny kills workers at random, with pauses of up to this between them.
+func (b *bed) killAny(kills int, pause time.Duration) {
+	b.t.Helper()
+	b.settles("test", 4)
 	for range kills {
-		s := b.of("test")
-		if pids := serves(s); len(pids) > 0 {
+		if pids := serves(b.of("test")); len(pids) > 0 {
 			proctest.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
 		}
-		proctest.Pace(time.Duration(rand.IntN(150)) * time.Millisecond)
+		proctest.Pace(rand.N(pause))
 	}
 	b.settles("test", 4)
-	r := end()
+}
+
+// onlyTold fails the test if clients lost anything but requests that were
+// answered by the keeper.
+func onlyTold(t *testing.T, r *strict.Report) {
+	t.Helper()
 	for fault, n := range r.Total.Faults {
 		if fault != strict.Status {
 			t.Errorf("%d requests: %s", n, fault)
@@ -99,8 +133,6 @@ func TestKillsAmongWorkers(t *testing.T) {
 	if err := r.Err(); err != nil {
 		t.Logf("%v", err)
 	}
-	testenv.Result(t, "%d kills among 4 workers: %d requests, %d told that their process died, %d refused, %d broken",
-		kills, r.Total.Requests, r.Total.Failed(), r.Total.Faults[strict.Refused], r.Total.Broken())
 }
 
 // TestOneCrashingWorkerLeavesTheOthers: they are the same processes as before.

@@ -19,11 +19,8 @@ func Adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) 
 type stat struct {
 	pid, parent int
 	zombie      bool
-	cpu         time.Duration
 	memory      int64 // bytes, resident
 }
-
-const tick = 10 * time.Millisecond // USER_HZ is 100 on all of Linux's platforms but two
 
 func readStat(pid int) (stat, bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -40,7 +37,6 @@ func readStat(pid int) (stat, bool) {
 		pid:    pid,
 		parent: int(n(1)),
 		zombie: f[0] == "Z" || f[0] == "X",
-		cpu:    time.Duration(n(11)+n(12)) * tick,
 		memory: n(21) * int64(os.Getpagesize()),
 	}, true
 }
@@ -88,10 +84,21 @@ func descendants() []int {
 func (i *Instance) Usage() (cpu time.Duration, memory int64) {
 	for _, pid := range i.Processes() {
 		if s, ok := readStat(pid); ok {
-			cpu, memory = cpu+s.cpu, memory+s.memory
+			cpu, memory = cpu+used(pid), memory+s.memory
 		}
 	}
 	return cpu, memory
+}
+
+// used is the CPU time of a process, in ns where /proc counts ticks of 10 ms; see
+// clock_getcpuclockid(3).
+func used(pid int) time.Duration {
+	const sched = 2 // CPUCLOCK_SCHED
+	var ts unix.Timespec
+	if unix.ClockGettime(int32(^pid<<3|sched), &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 // Stop ends the system, and kills everything that descends from this process.
