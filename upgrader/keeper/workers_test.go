@@ -95,7 +95,7 @@ func TestKillsUnderAThousandPerSecond(t *testing.T) {
 		strict.Group{Kind: strict.Get, N: 40, Pause: 100 * time.Millisecond},
 		strict.Group{Kind: strict.Post, N: 40, Pause: 100 * time.Millisecond},
 		strict.Group{Kind: strict.Connect, Rate: 200},
-		strict.Group{Kind: strict.Idle, N: 100})
+		strict.Group{Kind: strict.Slow, N: 10}, strict.Group{Kind: strict.Idle, N: 100})
 	kills := testenv.Count(4, 60)
 	b.killAny(kills, 2*time.Second)
 	took := time.Since(began).Seconds()
