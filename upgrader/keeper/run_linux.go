@@ -358,6 +358,9 @@ func (k *keeper) close() {
 	if k.observer != nil {
 		k.observer.close()
 	}
+	if k.control != nil {
+		k.control.Remove() // while it is open: its file's number can't be another's
+	}
 	if k.server != nil {
 		k.metrics()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -366,7 +369,6 @@ func (k *keeper) close() {
 		k.server.Close()
 	}
 	if k.control != nil {
-		k.control.Remove()
 		k.control.Close()
 	}
 	if k.lines != nil {
