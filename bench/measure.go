@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,23 +73,26 @@ func actionCommands() []*cobra.Command {
 func allCommand() *cobra.Command {
 	var o settings
 	var quick, full bool
+	var kinds []string
 	cmd := &cobra.Command{
 		Use:   "all [SYSTEM...]",
-		Short: "Upgrades, crashes, panics and the steady state of all systems",
-		Long: `Measure upgrades, crashes, panics and the steady state.
+		Short: "Upgrades, starts beside, crashes, panics and the steady state of all systems",
+		Long: `Measure upgrades, starts beside, crashes, panics and the steady state, by turns.
 
---quick takes 3 to 4 minutes and leaves out panics and the steady state;
---full takes about two hours.`,
+--quick takes 3 to 4 minutes, for upgrades and crashes; --full takes about two
+and a half hours.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			kinds := []string{"upgrade", "crash", "panic", "steady"}
-			if quick {
-				kinds = []string{"upgrade", "crash"}
-			}
 			preset(cmd, &o, quick, full)
+			for _, k := range kinds {
+				if actions[k] == "" {
+					return fmt.Errorf("there is no action %q; there are %s", k, strings.Join(slices.Sorted(maps.Keys(actions)), ", "))
+				}
+			}
 			return measureAll(cmd.Context(), o, kinds, names)
 		},
 	}
 	o.flags(cmd)
+	cmd.Flags().StringSliceVar(&kinds, "actions", []string{"upgrade", "beside", "crash", "panic", "steady"}, "what to measure")
 	cmd.Flags().BoolVar(&quick, "quick", false, "one round, a short window")
 	cmd.Flags().BoolVar(&full, "full", false, "20 rounds")
 	cmd.Flags().IntVarP(&o.idle, "connections", "n", 2000, "idle connections")
@@ -105,6 +110,7 @@ func preset(cmd *cobra.Command, o *settings, quick, full bool) {
 	switch {
 	case quick:
 		set("rounds", "1")
+		set("actions", "upgrade,crash")
 		set("window", "1.8")
 		set("events", "1")
 	case full:

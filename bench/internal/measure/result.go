@@ -56,8 +56,9 @@ type Event struct {
 	Next     time.Duration `json:"next_ns"`      // to the first answer of any process but the one that served
 	Gap      time.Duration `json:"gap_ns"`       // the longest time without any answer
 
-	Start  time.Duration  `json:"start_ns"` // from exec to the first answer, when nothing else was going on
-	Before strict.Latency `json:"before"`   // as long before the trigger
+	Start  time.Duration  `json:"start_ns"`            // from exec to the first answer, when nothing else was going on
+	Beside time.Duration  `json:"beside_ns,omitempty"` // the same of another one, started beside the load
+	Before strict.Latency `json:"before"`              // as long before the trigger
 	During strict.Latency `json:"during"`
 	Answer string         `json:"answer,omitempty"` // to the request that panicked
 	Line   []Point        `json:"line,omitempty"`

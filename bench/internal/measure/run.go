@@ -152,7 +152,7 @@ func (r *run) act(ctx context.Context, e *Event, served int) error {
 	case "upgrade", "idle":
 		return r.inst.Upgrade()
 	case "beside":
-		return r.startAnother(ctx)
+		return r.startAnother(ctx, e)
 	case "crash":
 		pids := r.inst.Processes()
 		if served <= 0 {
@@ -174,17 +174,22 @@ func (r *run) act(ctx context.Context, e *Event, served int) error {
 }
 
 // startAnother starts the system once more, at an address of its own, which
-// nobody loads: what any start does to those who are served meanwhile. It ends
-// with the run.
-func (r *run) startAnother(ctx context.Context) error {
+// nobody loads: what any start does to those who are served meanwhile, and how long
+// it takes there. It ends with the run.
+func (r *run) startAnother(ctx context.Context, e *Event) error {
 	addr, err := strict.FreeAddr()
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	if _, err := r.inst.Launch(r.inst.Bed, addr); err != nil {
 		return err
 	}
-	return await(ctx, addr)
+	if err := await(ctx, addr); err != nil {
+		return err
+	}
+	e.Beside = time.Since(began)
+	return nil
 }
 
 // supervise starts the system again if nothing of it lives.

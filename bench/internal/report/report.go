@@ -132,14 +132,15 @@ func (a All) upgrades(action string, blind bool) string {
 			counts(e, func(e *measure.Event) int64 { return e.Moved }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.FirstNew }).String(),
 			of(e, againstStart).String(),
+			a.besides(name, action, blind, againstBeside).estimate(),
 			millis(e, func(e *measure.Event) time.Duration { return e.LastOld }).String(),
 			millis(e, func(e *measure.Event) time.Duration { return e.Gap }).String(),
 			of(e, slowdown).String(),
-			of(a.events(name, "beside", blind), slowdown).String(),
+			a.besides(name, action, blind, slowdownAgainstBeside).estimate(),
 			of(e, longCut).String(),
 		})
 	}
-	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "last old, ms", "gap, ms", "p99 ×", "beside ×", "long cut"}, rows)
+	return table([]string{"system", "refused", "broken", "POSTs among them", "closed", "announced", "moved", "first new, ms", "× start", "× start beside", "last old, ms", "gap, ms", "p99 ×", "p99 × beside", "long cut"}, rows)
 }
 
 // unfinished says how many upgrades had no effect.
@@ -160,6 +161,39 @@ func unfinished(events []measure.Event) string {
 // load, from exec to the first answer.
 func againstStart(e *measure.Event) (float64, bool) {
 	return float64(e.FirstNew) / float64(max(1, e.Start)), e.FirstNew != measure.Never
+}
+
+// besides compares the events of a system with the starts beside it of the same
+// round, in which the machine is the same.
+func (a All) besides(name, action string, blind bool, ratio func(e, beside *measure.Event) (float64, bool)) sample {
+	var s sample
+	for _, r := range a.Runs {
+		one := All{Runs: []measure.Results{r}}
+		byRound := map[int]*measure.Event{}
+		for _, e := range one.events(name, "beside", blind) {
+			byRound[e.Round] = &e
+		}
+		for _, e := range one.events(name, action, blind) {
+			if b := byRound[e.Round]; b != nil && b.Error == "" {
+				if v, ok := ratio(&e, b); ok {
+					s = append(s, v)
+				}
+			}
+		}
+	}
+	return s
+}
+
+// againstBeside is the time to the first new answer over that of a start beside
+// the same load.
+func againstBeside(e, beside *measure.Event) (float64, bool) {
+	return float64(e.FirstNew) / float64(max(1, beside.Beside)), e.FirstNew != measure.Never && beside.Beside > 0
+}
+
+// slowdownAgainstBeside is the 99th percentile of latency in an upgrade over that
+// in a start beside the same load.
+func slowdownAgainstBeside(e, beside *measure.Event) (float64, bool) {
+	return float64(e.During.P99) / float64(max(1, beside.During.P99)), e.During.N > 0 && beside.During.N > 0
 }
 
 // longCut is how many connections ended that were HTTP no more; none, if the

@@ -100,6 +100,21 @@ func TestCostsAreComparedWithinRounds(t *testing.T) {
 	}
 }
 
+func TestUpgradesAreComparedWithStartsOfTheirRound(t *testing.T) {
+	one := func(action string, round int, first, beside time.Duration) measure.Event {
+		return measure.Event{System: "kept", Action: action, Round: round, FirstNew: first, Beside: beside}
+	}
+	a := All{Runs: []measure.Results{
+		{Events: []measure.Event{one("upgrade", 0, 30, 0), one("beside", 0, -1, 10), one("beside", 1, -1, 100), one("upgrade", 1, 100, 0),
+			one("upgrade", 2, measure.Never, 0), one("beside", 2, -1, 1), one("idle", 1, 700, 0)}},
+		{Events: []measure.Event{one("upgrade", 0, 100, 0), one("beside", 0, -1, 50)}},
+		{Blind: 1, Events: []measure.Event{one("upgrade", 0, 900, 0)}},
+	}}
+	if got := a.besides("kept", "upgrade", false, againstBeside); len(got) != 3 || got.String() != "2 (1–3)" {
+		t.Errorf("%v", []float64(got))
+	}
+}
+
 func TestInterval(t *testing.T) {
 	// Ranks by tables of the sign test.
 	for n, rank := range map[int]int{5: 0, 6: 1, 8: 1, 9: 2, 10: 2, 20: 6, 30: 10, 100: 40} {
