@@ -112,6 +112,8 @@ func whyClosed(e *conn) string {
 	switch {
 	case e.state == stateClosing:
 		return live.ClosedIdle
+	case e.state == stateNew: // it may be shaking hands
+		return live.ClosedPeer
 	case e.state == stateHijacked, e.state == stateHTTP2, isHTTP2(e.c):
 		return live.ClosedPinned
 	case e.state == stateActive:
@@ -212,10 +214,10 @@ func (t *table) begin(idle time.Duration) {
 func (t *table) closeLater(e *conn) {
 	grace, state := t.idle, e.state
 	switch {
+	case state == stateNew: // it may be shaking hands
+		grace = max(grace, time.Until(e.since.Add(freshGrace)))
 	case isHTTP2(e.c):
 		grace = max(grace, settle)
-	case state == stateNew:
-		grace = max(grace, time.Until(e.since.Add(freshGrace)))
 	}
 	time.AfterFunc(grace, func() { t.closeIf(e, state) })
 }
@@ -232,7 +234,8 @@ func (t *table) wait(ctx context.Context) error {
 	return nil
 }
 
-// isHTTP2 is of use for connections that shake hands no more.
+// isHTTP2 is for connections that shake hands no more: it waits for the end of that,
+// for which a client may never care.
 func isHTTP2(c net.Conn) bool {
 	t, ok := c.(*tls.Conn)
 	return ok && t.ConnectionState().NegotiatedProtocol == "h2"

@@ -307,3 +307,21 @@ func TestWrappedListener(t *testing.T) {
 		})
 	}
 }
+
+// A client that connects and says nothing doesn't hold up a drain, nor whoever asks
+// how far it is.
+func TestSilentTLSClient(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc := HTTP("web", &http.Server{Handler: http.HandlerFunc(hello)})
+	svc.Listeners = []net.Listener{tls.NewListener(ln, serverConfig())}
+	r := start(t, Options{IdleGrace: time.Millisecond}, svc)
+	c := dial(t, r.Addr("web"))
+	accepted(t, r, 1)
+	r.gen.end(upgrader.Replaced, time.Hour)
+	c.wantEOF()
+	r.wantEnd(t)
+}
