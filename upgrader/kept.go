@@ -93,6 +93,10 @@ func (k *underKeeper) listen() {
 	defer close(k.lost)
 	for {
 		m, files, err := k.conn.Recv()
+		if errors.Is(err, link.ErrTruncated) { // none but a Peer has descriptors
+			k.u.log.WithError(err).Error("no link to another worker: connections don't move over it")
+			continue
+		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				k.u.log.WithError(err).Error("lost the keeper")
