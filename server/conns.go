@@ -9,6 +9,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -103,5 +104,5 @@ func (r *connsRunner) finish() {
 
 func (r *connsRunner) target() handover.Target { return nil }
 
-func (r *connsRunner) count(c *control.Conns)   { r.table.count(c) }
-func (r *connsRunner) holdouts() []control.Conn { return r.table.holdouts() }
+func (r *connsRunner) count(c *control.Conns)    { r.table.count(c) }
+func (r *connsRunner) holdouts(h *live.Holdouts) { r.table.holdouts(h) }

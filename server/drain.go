@@ -171,22 +171,21 @@ const keeperKills = 2 * time.Second
 // expire is what happens at the kill timeout.
 func (s *Server) expire(d *upgrader.Drain) {
 	left := s.holdouts()
-	for i, h := range left {
-		if i == maxNamed {
-			s.log.Warnf("and %d more", len(left)-i)
-			break
-		}
+	for _, h := range left.Oldest {
 		s.log.Warn(describe(h, time.Now()))
+	}
+	if more := left.All - len(left.Oldest); more > 0 {
+		s.log.Warnf("and %d more", more)
 	}
 	name := "kill"
 	if d.Reason == upgrader.Stopped {
 		name = "stop"
 	}
 	if s.vault {
-		s.log.Warnf("%s timeout: the keeper sees to %s", name, plural(len(left), "connection"))
+		s.log.Warnf("%s timeout: the keeper sees to %s", name, plural(left.All, "connection"))
 		time.Sleep(keeperKills)
 	}
-	s.log.Warnf("%s timeout, exit now: %s cut", name, plural(len(left), "connection"))
+	s.log.Warnf("%s timeout, exit now: %s cut", name, plural(left.All, "connection"))
 	for _, r := range s.runners {
 		r.cut()
 	}

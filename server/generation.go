@@ -6,6 +6,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/internal/link"
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
@@ -49,7 +50,7 @@ type runner interface {
 	// target is where connections of the generation before go; nil: nowhere.
 	target() handover.Target
 	count(*control.Conns)
-	holdouts() []control.Conn
+	holdouts(*live.Holdouts)
 }
 
 // ending is how a runner is to drain.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
 	"github.com/tablecloth-go/tablecloth/internal/handover"
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -120,17 +121,20 @@ func (g *graceful) target() handover.Target { return nil }
 
 func (g *graceful) count(*control.Conns) {}
 
-func (g *graceful) holdouts() []control.Conn {
+func (g *graceful) holdouts(h *live.Holdouts) {
 	since := g.since.Load()
 	select {
 	case <-g.done:
-		return nil
+		return
 	default:
 	}
 	if since == 0 {
-		return nil
+		return
 	}
-	return []control.Conn{{Service: g.svc.Name, State: stateActive, Since: time.Unix(0, since), Request: "graceful stop"}}
+	c := control.Conn{Service: g.svc.Name, State: stateActive, Since: time.Unix(0, since), Request: "graceful stop"}
+	if h.Count(c.Since) {
+		h.Add(c)
+	}
 }
 
 // shielded is a listener whose Close ends Accept, but leaves the socket to the

@@ -56,7 +56,7 @@ func TestGRPCDeadline(t *testing.T) {
 	<-h.began
 	r.gen.end(upgrader.Replaced, time.Minute)
 	proctest.Await(t, "drain", r.epoch.Load().Done())
-	proctest.Poll(t, "a holdout", func() bool { return len(r.holdouts()) > 0 })
+	proctest.Poll(t, "a holdout", func() bool { return r.holdouts().All > 0 })
 	r.gen.expire()
 	proctest.Await(t, "Stop", gs.stopped)
 	r.wait(t)

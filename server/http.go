@@ -339,6 +339,7 @@ func (h *httpRunner) count(c *control.Conns) {
 	h.table.count(c)
 }
 
-func (h *httpRunner) holdouts() []control.Conn {
-	return append(h.live.Holdouts(), h.table.holdouts()...)
+func (h *httpRunner) holdouts(to *live.Holdouts) {
+	h.live.Holdouts(to)
+	h.table.holdouts(to)
 }

@@ -1,8 +1,7 @@
 package server
 
 import (
-	"slices"
-
+	"github.com/tablecloth-go/tablecloth/internal/live"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -18,17 +17,15 @@ func (s *Server) status(g *control.Generation) {
 	c.Panics = s.panics.Load()
 	g.Workers[0].Conns = c
 	if s.draining.Load() {
-		left := s.holdouts()
-		g.Holdouts = left[:min(len(left), maxNamed)]
+		g.Holdouts = s.holdouts().Oldest
 	}
 }
 
-// holdouts lists what a drain waits for, oldest first.
-func (s *Server) holdouts() []control.Conn {
-	var all []control.Conn
+// holdouts are what a drain waits for.
+func (s *Server) holdouts() *live.Holdouts {
+	h := &live.Holdouts{Most: maxNamed}
 	for _, r := range s.runners {
-		all = append(all, r.holdouts()...)
+		r.holdouts(h)
 	}
-	slices.SortStableFunc(all, func(a, b control.Conn) int { return a.Since.Compare(b.Since) })
-	return all
+	return h
 }

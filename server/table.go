@@ -286,16 +286,14 @@ func (t *table) count(c *control.Conns) {
 	}
 }
 
-func (t *table) holdouts() []control.Conn {
+func (t *table) holdouts(h *live.Holdouts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []control.Conn
 	for _, e := range t.conns {
-		if !e.elsewhere {
-			all = append(all, control.Conn{Service: t.service, Peer: peer(e.key), State: e.state, Since: e.since})
+		if !e.elsewhere && h.Count(e.since) {
+			h.Add(control.Conn{Service: t.service, Peer: peer(e.key), State: e.state, Since: e.since})
 		}
 	}
-	return all
 }
 
 // peer is "" for most clients of unix sockets.

@@ -176,7 +176,7 @@ func TestHijack(t *testing.T) {
 	if line, err := tp.ReadLine(); line != "still here" {
 		t.Fatal(line, err)
 	}
-	if h := r.holdouts(); len(h) != 1 || h[0].State != stateHijacked {
+	if h := r.holdouts(); h.All != 1 || h.Oldest[0].State != stateHijacked {
 		t.Errorf("holdouts %+v", h)
 	}
 	select {

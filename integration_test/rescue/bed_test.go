@@ -173,6 +173,24 @@ func (b *bed) kill() int {
 	return b.worker(pid)
 }
 
+// ripen waits in the long run until n workers serve, each of them for a second: of
+// those that die younger, one after the other, the keeper waits longer to start the
+// next than clients wait for an answer.
+func (b *bed) ripen(n int) {
+	b.t.Helper()
+	proctest.Poll(b.t, "workers that have lived for a while", func() bool {
+		ripe := 0
+		for _, g := range b.status().Generations {
+			for _, w := range g.Workers {
+				if w.State == control.Serving && time.Since(w.Started) > time.Duration(soak(0, 1100))*time.Millisecond {
+					ripe++
+				}
+			}
+		}
+		return ripe >= n
+	})
+}
+
 // load starts clients, and waits until each has its connection.
 func (b *bed) load(groups ...strict.Group) *loading {
 	b.t.Helper()

@@ -46,8 +46,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	l := b.load(clients(soak(100, 300))...)
 	kills := soak(8, 100)
 	for range kills {
-		// In the long run a worker must live for a second, or the keeper hesitates.
-		proctest.Pace(time.Duration(soak(50, 1000))*time.Millisecond + rand.N(250*time.Millisecond))
+		b.ripen(1)
+		proctest.Pace(50*time.Millisecond + rand.N(250*time.Millisecond))
 		b.kill()
 	}
 	r := l.end()

@@ -91,12 +91,17 @@ func TestSeveralWorkers(t *testing.T) {
 	b.start()
 	l := b.load(clients(soak(60, 300))...)
 	for range soak(4, 50) {
-		proctest.Pace(200 * time.Millisecond)
-		all := b.status().Generations
-		g := all[rand.IntN(len(all))]
-		if g.State == control.Serving && len(g.Workers) > 0 {
-			proctest.Kill(g.Workers[rand.IntN(len(g.Workers))].PID, syscall.SIGKILL)
+		b.ripen(2) // of three: the third may be one that has just started
+		proctest.Pace(rand.N(200 * time.Millisecond))
+		var pids []int
+		for _, g := range b.status().Generations {
+			for _, w := range g.Workers {
+				if w.State == control.Serving {
+					pids = append(pids, w.PID)
+				}
+			}
 		}
+		proctest.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
 	}
 	b.judge(l)
 }
@@ -168,6 +173,7 @@ func TestRaceDetector(t *testing.T) {
 	b.start()
 	l := b.load(clients(soak(20, 200))...)
 	for range soak(2, 20) {
+		b.ripen(1)
 		l.more(100)
 		b.kill()
 	}
@@ -194,6 +200,7 @@ func TestUnprivileged(t *testing.T) {
 	b.start()
 	l := b.load(clients(30)...)
 	for range soak(2, 20) {
+		b.ripen(1)
 		l.more(100)
 		b.kill()
 	}

@@ -209,7 +209,9 @@ func TestTLSDrains(t *testing.T) {
 	get(t, idle, "/a")
 	io.WriteString(slow, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 	proctest.Poll(t, "active", func() bool {
-		for _, h := range s.Holdouts() {
+		all := Holdouts{Most: 2}
+		s.Holdouts(&all)
+		for _, h := range all.Oldest {
 			if h.State == "tls" {
 				return true
 			}

@@ -244,16 +244,4 @@ func (t *Table) Counts() control.Conns {
 	return n
 }
 
-// Holdouts tells which connections a drain waits for, in no order. Those which
-// wait for the receiver's acknowledgement are not among them.
-func (t *Table) Holdouts() []control.Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make([]control.Conn, 0, len(t.conns))
-	for c := range t.conns {
-		all = append(all, c.describe())
-	}
-	return all
-}
-
 var _ handover.Target = (*Table)(nil)
