@@ -200,9 +200,13 @@ func (a *Account) keepTail(b []byte) {
 }
 
 func (a *Account) readHead(b []byte) {
-	if len(a.head) > 0 {
+	if n := len(a.head); n > 0 {
 		a.head = append(a.head, b...)
 		b = a.head
+		if a.kind != 0 && !hasEmptyLine(b[max(0, n-2):]) {
+			a.partOfHead(b) // nothing new: to read all of it for every byte would take long
+			return
+		}
 	} else if b = a.skipLineEnds(b); len(b) == 0 {
 		return
 	}

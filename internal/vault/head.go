@@ -110,6 +110,12 @@ func (h *header) parse(b []byte) bool {
 	}
 }
 
+// hasEmptyLine reports whether a line of b is empty, the first one aside: where parse
+// finds the end.
+func hasEmptyLine(b []byte) bool {
+	return bytes.Contains(b, []byte("\n\n")) || bytes.Contains(b, []byte("\n\r\n"))
+}
+
 func (h *header) field(line []byte) {
 	n := bytes.IndexByte(line, ':')
 	if n <= 0 || blank(line[0]) || blank(line[n-1]) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"testing"
 	"time"
 )
 
@@ -101,4 +102,30 @@ func (q *request) brief() string {
 	}
 	return fmt.Sprintf("%s %s %s mode=%s size=%d body=%d chunked=%v late=%v interim=%v",
 		q.proto, q.method, q.id, q.mode, q.size, len(q.body), q.chunked, q.late, q.interim)
+}
+
+// A head that comes byte by byte isn't read anew for each: of a long one that would
+// take a second.
+func TestHeadInManyPieces(t *testing.T) {
+	for _, end := range []string{"\r\n\r\n", "\n\n", "\r\n\n", "\n\r\n"} {
+		table := &Table{lines: make([]line, 10)}
+		a := &Account{table: table, fd: 5}
+		a.Boundary(0, 0)
+		const begin = "POST / HTTP/1.1\r\nContent-Length: 3"
+		a.Read([]byte(begin))
+		a.req.Head = 1 // what is read anew is forgotten
+		for _, c := range []byte("\r\nA: b\r\nC: d") {
+			a.Read([]byte{c})
+		}
+		if a.req.Head != 1 {
+			t.Error("a part of a head was read twice")
+		}
+		for _, c := range []byte(end + "abc") {
+			a.Read([]byte{c})
+		}
+		a.Active()
+		if want := uint64(len(begin+"\r\nA: b\r\nC: d"+end) + 3); table.lines[5].reqEnd != want {
+			t.Errorf("head that ends with %q: its request ends at %d, want %d", end, table.lines[5].reqEnd, want)
+		}
+	}
 }
