@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
@@ -73,7 +74,7 @@ func newDoctorCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.mode, "mode", "", "kept or alone (default: seen by ExecStart=)")
-	f.DurationVar(&o.stopTimeout, "stop-timeout", 0, "of the program or its keeper (default: seen by ExecStart=, else 8s)")
+	config.AddSpan(f, &o.stopTimeout, true, "stop-timeout", "of the program or its keeper (default: seen by ExecStart=, else 8s)")
 	f.BoolVar(&o.user, "user", false, "a unit of systemctl --user")
 	f.BoolVar(&o.asJSON, "json", false, "print the findings as JSON")
 	return cmd

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -64,7 +65,8 @@ func newStatusCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&o.asJSON, "json", false, "print JSON; with --watch a line each time")
 	f.BoolVarP(&o.watch, "watch", "w", false, "show it again and again, until Ctrl-C")
-	f.DurationVar(&o.interval, "interval", time.Second, "how often, with --watch")
+	o.interval = time.Second
+	config.AddSpan(f, &o.interval, true, "interval", "how often, with --watch")
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -23,7 +24,7 @@ Exit status: 0 the service is gone; 1 it is not, within --timeout; 2 usage;
 
 func newStopCommand() *cobra.Command {
 	var now bool
-	var timeout time.Duration
+	timeout := 2 * time.Minute
 	cmd := &cobra.Command{
 		Use:   "stop [SERVICE...]",
 		Short: "End services and wait until they are gone",
@@ -51,7 +52,7 @@ func newStopCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&now, "now", false, "don't wait for requests in flight")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait; 0: for ever")
+	config.AddSpan(cmd.Flags(), &timeout, true, "timeout", "how long to wait; 0: for ever")
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/cmd/internal/top"
 )
 
@@ -25,7 +26,7 @@ Exit status: 0 done; 1 the terminal is gone; 2 usage, or no terminal; 3 not
 running at the beginning; 5 not allowed.`
 
 func newTopCommand() *cobra.Command {
-	var interval time.Duration
+	interval := top.DefaultInterval
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show services live, and act on them",
@@ -50,6 +51,6 @@ func newTopCommand() *cobra.Command {
 			return top.Run(cmd.Context(), top.Options{Client: client, Interval: interval, Screen: screen, ASCII: top.WantsASCII()})
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", top.DefaultInterval, "how often to ask for the status")
+	config.AddSpan(cmd.Flags(), &interval, true, "interval", "how often to ask for the status")
 	return cmd
 }

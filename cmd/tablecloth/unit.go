@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
@@ -86,9 +87,10 @@ func (o *unitOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.Hardened, "hardened", false, "let the service do nothing but serve, as a user of its own")
 	f.StringVar(&o.RunAs, "run-as", "", "`USER[:GROUP]` to run as; dynamic: one that systemd makes")
 	f.BoolVar(&o.User, "user", false, "for systemctl --user: a service of the user who starts it")
-	f.DurationVar(&o.ReadyTimeout, "ready-timeout", keeper.DefaultReadyTimeout, "as of the keeper, or of the program")
-	f.DurationVar(&o.KillTimeout, "kill-timeout", keeper.DefaultKillTimeout, "as of the keeper, or of the program")
-	f.DurationVar(&o.StopTimeout, "stop-timeout", keeper.DefaultStopTimeout, "as of the keeper, or of the program")
+	o.ReadyTimeout, o.KillTimeout, o.StopTimeout = keeper.DefaultReadyTimeout, keeper.DefaultKillTimeout, keeper.DefaultStopTimeout
+	config.AddSpan(f, &o.ReadyTimeout, false, "ready-timeout", "as of the keeper, or of the program")
+	config.AddSpan(f, &o.KillTimeout, false, "kill-timeout", "as of the keeper, or of the program")
+	config.AddSpan(f, &o.StopTimeout, false, "stop-timeout", "as of the keeper, or of the program")
 	f.StringVarP(&o.output, "output", "o", "", "write files into this `directory` instead of printing them")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tablecloth-go/tablecloth/cmd/internal/config"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -65,7 +66,8 @@ func newUpgradeCommand() *cobra.Command {
 }
 
 func addWaitFlags(cmd *cobra.Command, o *upgradeOptions) {
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 2*time.Minute, "cancel after this long; 0: never")
+	o.timeout = 2 * time.Minute
+	config.AddSpan(cmd.Flags(), &o.timeout, true, "timeout", "cancel after this long; 0: never")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the outcome as JSON")
 }
 

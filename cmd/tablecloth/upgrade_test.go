@@ -208,3 +208,18 @@ func TestAnUpgradeThatGoesOnAfterCtrlC(t *testing.T) {
 	c.cmd.Process.Signal(os.Interrupt)
 	c.wait(t).expect(t, exitUnknown, "", "interrupted: the upgrade is still under way\n")
 }
+
+// Times on the command line are read, and refused, as those of a file.
+func TestTimesOfFlags(t *testing.T) {
+	for _, c := range []struct{ args, says string }{
+		{"upgrade --timeout 5", "5: a time needs its unit: did you mean 5s?"},
+		{"scale --timeout -5s 2", "-5s: a time can't be negative"},
+		{"stop --timeout soon", "no time like 30s"},
+		{"status --interval 5", "did you mean 5s?"},
+		{"unit --kill-timeout -1s -- /bin/sh", "a time can't be negative"},
+		{"unit --stop-timeout 0 -- /bin/sh", "leave it out for the default, 8s"},
+	} {
+		tablecloth(t, strings.Fields(c.args)...).expect(t, exitUsage, "", c.says)
+	}
+	tablecloth(t, "unit", "--kill-timeout", "1d", "--", "/bin/sh").expect(t, exitDone, "--kill-timeout=24h0m0s", "")
+}
