@@ -4,6 +4,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
@@ -60,11 +61,28 @@ func forward(o Option[keeper.Config]) *Option[keeper.Config] {
 		if err != nil {
 			return err
 		}
+		if err := keepable(name, sig); err != nil {
+			return err
+		}
 		c.Forward = append(c.Forward, sig)
 		return nil
 	}
 	o.reset = func(c *keeper.Config) { c.Forward = []os.Signal{} }
 	return &o
+}
+
+// keepable reports whether a keeper can pass a signal on: that it gets it, and
+// has no use for it itself.
+func keepable(name string, sig os.Signal) error {
+	switch sig {
+	case syscall.Signal(9), syscall.Signal(19): // KILL and STOP: Windows has no name for the latter
+		return wrong("", "%q can't be caught, and so not be passed on", name)
+	case syscall.SIGHUP:
+		return wrong("", "%q isn't passed on: it upgrades", name)
+	case syscall.SIGTERM, syscall.SIGINT:
+		return wrong("", "%q isn't passed on: it stops all", name)
+	}
+	return nil
 }
 
 // Changed names an option of the keeper's in which two configurations differ; "":
