@@ -144,6 +144,8 @@ func (s *service) hint(e end) string {
 			hint = "it binds a port that another worker has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS); with this library, or FDSTORE, --serial-start does too"
 		}
 		return hint
+	case isEnvFileError(e.failed):
+		return "it needs a file of KEY=VALUE lines that the keeper can read"
 	case e.failed != nil && execStatus(e.failed) == 127:
 		return "there is no such file, or its interpreter is missing"
 	case e.failed != nil && execStatus(e.failed) == 126:

@@ -113,17 +113,24 @@ func isScript(path string) bool {
 var ours = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET",
 	"WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID"}
 
+// envFileError keeps a program from its start that may be there and right.
+type envFileError struct{ error }
+
+func (e *envFileError) Unwrap() error { return e.error }
+
+func isEnvFileError(err error) bool { return errors.As(err, new(*envFileError)) }
+
 // environment is the keeper's, then the file's, then that of the configuration.
 func environment(conf *Service) ([]string, error) {
 	env := os.Environ()
 	if conf.EnvFile != "" {
 		data, err := os.ReadFile(conf.EnvFile)
 		if err != nil {
-			return nil, fmt.Errorf("environment file: %w", err)
+			return nil, &envFileError{fmt.Errorf("environment file: %w", err)}
 		}
 		more, err := parseEnvFile(data)
 		if err != nil {
-			return nil, fmt.Errorf("environment file %s: %w", conf.EnvFile, err)
+			return nil, &envFileError{fmt.Errorf("environment file %s: %w", conf.EnvFile, err)}
 		}
 		env = append(env, more...)
 	}

@@ -264,6 +264,8 @@ func (h *host) kick() {
 func execStatus(err error) int {
 	var chained *chain.Error
 	switch {
+	case isEnvFileError(err):
+		return 126
 	case errors.As(err, &chained) && chained.Err == syscall.ENOENT, errors.Is(err, os.ErrNotExist):
 		return 127
 	case errors.As(err, &chained), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOEXEC):
