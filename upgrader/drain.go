@@ -45,22 +45,37 @@ func (l *life) handOver(h heir) {
 	if stop {
 		h.stop()
 	}
-	u := l.u
-	go func() {
-		select {
-		case <-h.dead():
-			u.post(func(l *life) { l.bereft(h) })
-		case <-u.over:
-		}
-	}()
+	go l.u.watch(h)
 	l.reportDrain(h)
-	go func() {
+}
+
+// watch hears an heir for as long as it lives.
+func (u *Upgrader) watch(h heir) {
+	expire := h.expire()
+	for {
 		select {
-		case <-h.expire():
-			u.post(func(l *life) { l.expire() })
+		case <-expire:
+			expire = nil
+			u.post((*life).expire)
+		case <-h.dead():
+			if isClosed(expire) {
+				u.post((*life).expire)
+			}
+			u.post(func(l *life) { l.bereft(h) })
+			return
 		case <-u.over:
+			return
 		}
-	}()
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // beginDrain closes Exit.
@@ -109,6 +124,7 @@ func (l *life) bereft(h heir) {
 	l.drain.timer.Stop()
 	l.phase, l.heir, l.drain = serving, nil, l.resumeDrain()
 	l.caught = nil
+	h.bury()
 	// Only now, so that no connection is accepted into a drain that is over.
 	if err := errors.Join(l.u.inventory.openGates(), l.u.succession.resume()); err != nil {
 		l.u.log.WithError(err).Error("serving again, but not all is as it was")

@@ -114,3 +114,25 @@ func TestStoppedSuccessor(t *testing.T) {
 		})
 	}
 }
+
+// Nor does a generation grow by the successors that it survives: it lets go of their
+// processes. (What tableflip holds of them goes with the garbage.)
+func TestDeadSuccessorsLeaveNothing(t *testing.T) {
+	s := newService(t, settings{KillTimeout: 60000}).start()
+	n, addr := s.addr(0)
+	first := s.who(n, addr).pid
+	held := s.hold(n, addr)
+	defer held.Close()
+	for range 3 {
+		next := s.mustUpgrade().PID
+		s.readyIs(next)
+		proctest.Kill(next, syscall.SIGKILL)
+		s.readyIs(first)
+	}
+	proctest.Check(t, func() error {
+		if all := s.descriptors(first); slices.Contains(all, "anon_inode:[pidfd]") {
+			return fmt.Errorf("open after the death of three successors: %q", all)
+		}
+		return nil
+	})
+}

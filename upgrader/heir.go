@@ -45,6 +45,14 @@ func (s *successor) dead() <-chan struct{} { return s.died }
 
 func (s *successor) kept() bool { return false }
 
+// bury leaves the link for connections to who drains.
+func (s *successor) bury() {
+	s.c.link.Close()
+	if h := s.c.handle(); h != nil {
+		h.Close()
+	}
+}
+
 func (s *successor) left() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()

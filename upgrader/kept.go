@@ -383,6 +383,7 @@ func (h *keptHeir) handover() *link.Conn                 { return h.link }
 func (h *keptHeir) dead() <-chan struct{}                { return h.died }
 func (h *keptHeir) kept() bool                           { return true }
 func (h *keptHeir) left() bool                           { return false }
+func (h *keptHeir) bury()                                {}
 func (h *keptHeir) expire() <-chan struct{}              { return h.never }
 func (h *keptHeir) forward(control.UpgradeRequest) error { return errors.ErrUnsupported }
 func (h *keptHeir) stop() error                          { return nil }

@@ -85,6 +85,8 @@ type heir interface {
 	kept() bool
 	// left reports whether it had said before that the service is being stopped.
 	left() bool
+	// bury closes what is not of use any more when it has died.
+	bury()
 	// words are messages from it, for this generation's life.
 	expire() <-chan struct{}
 	// forward passes on what has reached this generation too late.
