@@ -48,7 +48,7 @@ func tellFailure(cmd *cobra.Command, client *control.Client, what string, out co
 	status, hint := exitFailed, out.Hint
 	if out.Result == control.Refused {
 		status = exitRefused
-	} else if gaveUp(cmd.Context(), client, out.Service) {
+	} else if nothingServes(cmd.Context(), client, out) {
 		status, hint = exitGaveUp, orElse(hint, "nothing serves: see tablecloth status, and upgrade to a version that works")
 	}
 	complain(cmd.ErrOrStderr(), named(out, failureLine(what, out)), "")
@@ -100,8 +100,9 @@ func defaultHint(out control.Outcome) string {
 	return fmt.Sprintf("generation %d (pid %d) still serves", out.Generation, out.PID)
 }
 
-// gaveUp asks whether anything serves after an upgrade has failed.
-func gaveUp(ctx context.Context, client *control.Client, service string) bool {
+// nothingServes asks whether anything serves after an upgrade has failed. Where
+// nothing did before, the keeper may be at its next start already.
+func nothingServes(ctx context.Context, client *control.Client, out control.Outcome) bool {
 	if client == nil {
 		return false
 	}
@@ -112,8 +113,16 @@ func gaveUp(ctx context.Context, client *control.Client, service string) bool {
 		return false
 	}
 	for _, s := range st.Services {
-		if (service == "" || s.Name == service) && s.State == control.GaveUp {
+		if out.Service != "" && s.Name != out.Service {
+			continue
+		}
+		switch s.State {
+		case control.GaveUp:
 			return true
+		case control.Down, control.Starting, control.Stopped:
+			if out.PID == 0 {
+				return true
+			}
 		}
 	}
 	return false

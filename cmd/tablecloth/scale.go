@@ -19,7 +19,7 @@ idle connections move. It holds until the service is defined anew.
 Several NAME=N follow each other, up to the first failure.
 
 Exit status: 0 so many serve; 1 failed or timed out; 2 usage; 3 not running; 4
-given up, nothing serves; 5 refused; 6 outcome unknown.`
+nothing serves; 5 refused; 6 outcome unknown.`
 
 func newScaleCommand() *cobra.Command {
 	var o upgradeOptions

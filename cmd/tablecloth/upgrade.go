@@ -21,7 +21,7 @@ those whose program or settings have changed; if none has, all. ARGs are new
 arguments of a kept program, which stick if the upgrade succeeds.
 
 Exit status: 0 the new generation serves; 1 failed or timed out, the old one
-serves; 2 usage; 3 not running; 4 given up, nothing serves; 5 refused, nothing
+serves; 2 usage; 3 not running; 4 nothing serves; 5 refused, nothing
 was started; 6 outcome unknown.`
 
 type upgradeOptions struct {

@@ -27,6 +27,12 @@ func TestUpgradeSaysHowItEnded(t *testing.T) {
 	gaveUp.status = func() control.Status {
 		return control.Status{Services: []control.Service{{Name: "web", State: control.GaveUp}}}
 	}
+	down := ended(control.Outcome{Result: control.Failed, Service: "web", Generation: 1, Reason: "the new process has ended", Exit: "exit status 7"})
+	down.status = func() control.Status {
+		return control.Status{Services: []control.Service{{Name: "api", State: control.Serving}, {Name: "web", State: control.Starting}}}
+	}
+	died := ended(control.Outcome{Result: control.Failed, Service: "web", Generation: 1, PID: 4711, Reason: "the new process has ended"})
+	died.status = down.status // since then
 	for _, c := range []struct {
 		name           string
 		service        *fakeService
@@ -46,6 +52,8 @@ func TestUpgradeSaysHowItEnded(t *testing.T) {
 		{"refused", ended(control.Outcome{Result: control.Refused, Reason: "the service is being stopped"}),
 			exitRefused, "", "tablecloth: error: upgrade refused: the service is being stopped\n"},
 		{"gave up", gaveUp, exitGaveUp, "", "tablecloth: hint: nothing serves"},
+		{"nothing served before", down, exitGaveUp, "", "tablecloth: hint: nothing serves"},
+		{"what served is started again", died, exitFailed, "", "generation 1 (pid 4711) still serves"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := startService(t, c.service)
