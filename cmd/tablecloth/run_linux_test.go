@@ -146,6 +146,7 @@ func TestRunExitStatus(t *testing.T) {
 		{"no environment file", []string{"--env-file", "/no/such/file", "--", "/bin/true"}, 126, "/no/such/file: no such file"},
 		{"a directory as environment file", []string{"--env-file", "/", "--", "/bin/true"}, 126, "is a directory"},
 		{"no environment in the file", []string{"--env-file", "/etc/passwd", "--", "/bin/true"}, 126, "line 1: not KEY=VALUE"},
+		{"no place for the status", []string{"--status-file", "/no/such/place", "--", "x"}, exitKeeper, "status file /no/such/place: "},
 		{"no program", nil, exitKeeper, "tablecloth: hint: "},
 		{"unknown flag", []string{"--levitate", "--", "x"}, exitKeeper, "tablecloth: hint: "},
 		{"bad address", []string{"--listen", "nowhere", "--", "x"}, exitKeeper, "no port"},

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,7 +39,7 @@ func openStatusFile(path string, b backend, log logrus.FieldLogger) (*statusFile
 	}
 	f := &statusFile{path: path, status: b.Status, log: log, done: make(chan struct{}), news: b.a.events.Follow(b.a.events.Last())}
 	if err := f.write(control.Status{Version: control.Version, Mode: "kept", Keeper: &control.Process{PID: os.Getpid(), Started: b.a.started}}); err != nil {
-		return nil, &Error{Err: err}
+		return nil, &Error{Err: fmt.Errorf("status file %s: %w", path, err)}
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f, nil
