@@ -62,6 +62,10 @@ func (t *Table) place(it *handover.Item, stay bool) {
 // inject gives a connection to the http.Server.
 func (t *Table) inject(it *handover.Item, stay bool) {
 	nc, account, err := t.dress(it)
+	if errors.Is(err, errNoDescriptor) {
+		t.placeLater(it, stay)
+		return
+	}
 	if err != nil {
 		t.log.WithError(err).Error("connection lost: no descriptor to serve it with")
 		return
@@ -91,13 +95,30 @@ func (t *Table) inject(it *handover.Item, stay bool) {
 	t.injected.push(w)
 }
 
+var errNoDescriptor = errors.New("no descriptor left")
+
+// placePause is between two attempts to find a descriptor for a connection.
+const placePause = 20 * time.Millisecond
+
+// placeLater is for a connection that waits until this process has a descriptor left,
+// as one in the backlog does.
+func (t *Table) placeLater(it *handover.Item, stay bool) {
+	t.mu.Lock()
+	t.pending++
+	t.mu.Unlock()
+	time.AfterFunc(placePause, func() {
+		t.place(it, stay)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.pending--
+		t.tellDrain()
+	})
+}
+
 // accountOf returns the account of a connection on its way; nil: none.
 func accountOf(it *handover.Item) Account {
-	switch o := it.Owner.(type) {
-	case leaving:
-		return o.c.account
-	case *accounted:
-		return o.Account
+	if o, ok := it.Owner.(interface{ itsAccount() Account }); ok {
+		return o.itsAccount()
 	}
 	return nil
 }

@@ -201,6 +201,8 @@ func (c *conn) headSince() time.Time {
 // leaving owns the socket of a connection that was given away.
 type leaving struct{ c *conn }
 
+func (l leaving) itsAccount() Account { return l.c.account }
+
 func (l leaving) Close() error {
 	if l.c.account != nil {
 		l.c.account.Close()

@@ -3,6 +3,8 @@
 package live
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -62,19 +64,21 @@ func look(fd int) sight {
 	}
 }
 
-// dress makes a net.Conn of an item.
+// dress makes a net.Conn of an item. If it lacks nothing but a descriptor for that
+// (errNoDescriptor) the item stays as it is.
 func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 	if l, ok := it.Owner.(leaving); ok { // came back: it is still what it was
 		l.c.sock.SetDeadline(time.Time{})
 		return l.c.sock, l.c.account, nil
 	}
 	was := readOptions(it.FD)
-	f := os.NewFile(uintptr(it.FD), "connection")
-	defer f.Close() // and not the item: its number may be another's a moment later
-	if a, ok := it.Owner.(*accounted); ok {
-		defer a.Account.Close()
+	o := own(it)
+	nc, err := net.FileConn(o.f) // a duplicate
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		it.Owner = o
+		return nil, nil, fmt.Errorf("%w: %w", errNoDescriptor, err)
 	}
-	nc, err := net.FileConn(f) // a duplicate
+	defer o.Close() // and not the item: its number may be another's a moment later
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,11 +92,39 @@ func (t *Table) dress(it *handover.Item) (net.Conn, Account, error) {
 	return nc, account, nil
 }
 
+// opened owns a descriptor that an attempt has been made to dress.
+type opened struct {
+	f       *os.File
+	account Account // nil: none
+}
+
+func own(it *handover.Item) *opened {
+	if o, ok := it.Owner.(*opened); ok {
+		return o
+	}
+	o := &opened{f: os.NewFile(uintptr(it.FD), "connection")}
+	if a, ok := it.Owner.(*accounted); ok {
+		o.account = a.Account
+	}
+	return o
+}
+
+func (o *opened) itsAccount() Account { return o.account }
+
+func (o *opened) Close() error {
+	if o.account != nil {
+		o.account.Close()
+	}
+	return o.f.Close()
+}
+
 // accounted owns a bare descriptor that has an account.
 type accounted struct {
 	fd int
 	Account
 }
+
+func (a *accounted) itsAccount() Account { return a.Account }
 
 func (a *accounted) Close() error {
 	a.Account.Close()

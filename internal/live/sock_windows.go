@@ -26,4 +26,6 @@ type accounted struct {
 	Account
 }
 
+func (a *accounted) itsAccount() Account { return a.Account }
+
 func (a *accounted) Close() error { a.Account.Close(); return nil }
