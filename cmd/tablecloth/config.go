@@ -30,7 +30,7 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check [--file FILE]",
 		Short: "Check a configuration file",
 		Long:  checkLong,
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := config.Load(file)
 			if asJSON {
@@ -123,15 +123,11 @@ func newInitCommand() *cobra.Command {
 				_, err := io.WriteString(cmd.OutOrStdout(), config.Example)
 				return err
 			}
-			f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+			err := writeNew(path, config.Example)
 			if errors.Is(err, os.ErrExist) {
 				return fail(exitFailed, "name another file, or remove it", "%s is there already", path)
 			}
 			if err != nil {
-				return err
-			}
-			_, err = f.WriteString(config.Example)
-			if err := errors.Join(err, f.Close()); err != nil {
 				return err
 			}
 			of := ""
@@ -142,4 +138,18 @@ func newInitCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// writeNew makes a file that isn't there yet. What it can't write whole it takes
+// away again: the next attempt would find it, or systemd half a unit.
+func writeNew(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+	}
+	return err
 }

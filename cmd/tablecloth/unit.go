@@ -298,13 +298,9 @@ func (u *unit) put(cmd *cobra.Command) error {
 			continue
 		}
 		path := filepath.Join(u.output, f.name)
-		file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		err := writeNew(path, f.text)
 		if errors.Is(err, os.ErrExist) {
 			return fail(exitRefused, "remove it, or choose another --name", "there is a file %s already", path)
-		}
-		if err == nil {
-			_, err = file.WriteString(f.text)
-			err = errors.Join(err, file.Close())
 		}
 		if err != nil {
 			return err
