@@ -34,7 +34,7 @@ once and leaves nothing.
 Exit status: 0 if no request failed and no connection was lost, else 1. (A
 request that is killed with its process, and is told so by a 500 or 503, or by
 the visible end of an answer that was half sent, has not failed.)`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Duration <= 0 || c.Upgrades < 0 {
 				return fail(exitUsage, "see tablecloth demo --help", "a duration above 0 and a number of upgrades that is not negative are needed")

@@ -49,6 +49,18 @@ func usageError(cmd *cobra.Command, err error) error {
 	return fail(exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath()), "%w", err)
 }
 
+// noArgs refuses arguments. Cobra would call them unknown commands.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	if cmd.Flags().Lookup("file") != nil {
+		hint = fmt.Sprintf("did you mean --file %s?", args[0])
+	}
+	return fail(exitUsage, hint, "%s takes no argument: %q", cmd.CommandPath(), args[0])
+}
+
 // execute runs the command that args name, says why it failed, and returns the
 // exit status.
 func execute(ctx context.Context, root *cobra.Command, args []string) int {

@@ -30,7 +30,7 @@ func newEventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "Print what has happened to a service",
 		Long:  eventsLong,
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := connect(cmd)
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 // that belongs to it. client may be nil.
 func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome, asJSON bool) error {
 	if asJSON {
-		if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+		if err := printOutcome(cmd, out); err != nil {
 			return err
 		}
 	}
@@ -40,6 +40,15 @@ func tellOutcome(cmd *cobra.Command, client *control.Client, out control.Outcome
 		worst = tellFailure(cmd, client, "upgrade", out)
 	}
 	return worst
+}
+
+// printOutcome prints an outcome as JSON. Where that can't be done nothing has
+// failed but the telling: the upgrade may have succeeded.
+func printOutcome(cmd *cobra.Command, out control.Outcome) error {
+	if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+		return fail(exitUnknown, "see what came of it: tablecloth status", "the outcome can't be printed: %w", err)
+	}
+	return nil
 }
 
 // tellFailure says why what was asked of a service has failed. What it returns

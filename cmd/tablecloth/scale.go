@@ -57,7 +57,7 @@ func newScaleCommand() *cobra.Command {
 
 func tellScaled(cmd *cobra.Command, client *control.Client, out control.Outcome, asJSON bool) error {
 	if asJSON {
-		if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+		if err := printOutcome(cmd, out); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func newTopCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Show services live, and act on them",
 		Long:  topLong,
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond {
 				return usageError(cmd, errors.New("--interval: 100ms or more"))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
+	"github.com/tablecloth-go/tablecloth/internal/testenv"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -64,6 +65,21 @@ func TestUpgradeSaysHowItEnded(t *testing.T) {
 				t.Errorf("%v, exit status %d: %s", err, r.status, r.stdout)
 			}
 		})
+	}
+}
+
+// An outcome that can't be printed is unknown to who has asked, not a failure.
+func TestAnOutcomeThatCantBePrinted(t *testing.T) {
+	f := startService(t, ended(control.Outcome{Result: control.Ready, Generation: 5, PID: 4712}))
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	testenv.Need(t, "/dev/full", err == nil)
+	defer full.Close()
+	var stderr strings.Builder
+	cmd := as(t, "tablecloth", "upgrade", "--control", f.path, "--json")
+	cmd.Stdout, cmd.Stderr = full, &stderr
+	cmd.Run()
+	if n := cmd.ProcessState.ExitCode(); n != exitUnknown || !strings.Contains(stderr.String(), "tablecloth: error: the outcome can't be printed: ") {
+		t.Errorf("exit status %d: %s", n, &stderr)
 	}
 }
 
@@ -127,6 +143,8 @@ func TestUsageErrors(t *testing.T) {
 			t.Errorf("%v: %q", args, r.stderr)
 		}
 	}
+	tablecloth(t, "check", "web.yaml").expect(t, exitUsage, "", "tablecloth: error: tablecloth check takes no argument: \"web.yaml\"\ntablecloth: hint: did you mean --file web.yaml?\n")
+	tablecloth(t, "events", "web").expect(t, exitUsage, "", "tablecloth: error: tablecloth events takes no argument: \"web\"\n")
 	tablecloth(t, "upgrad").expect(t, exitUsage, "", "tablecloth: hint: did you mean tablecloth upgrade?\n")
 }
 
