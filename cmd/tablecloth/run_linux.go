@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -62,6 +63,9 @@ var detached = sync.OnceValue(func() *os.File {
 	}
 	os.Unsetenv(detachedEnv)
 	syscall.CloseOnExec(3)
+	// The kernel has named it "exe" after /proc/self/exe, which says nothing in ps
+	// and top.
+	os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	return os.NewFile(3, "detached")
 })
 

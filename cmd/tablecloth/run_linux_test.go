@@ -92,6 +92,9 @@ func TestRunDetached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", st.Keeper.PID)); err != nil || !strings.HasPrefix(filepath.Base(os.Args[0]), strings.TrimSpace(string(comm))) {
+		t.Errorf("the keeper is called %q, %v", comm, err)
+	}
 	r, err := http.Get("http://" + strings.TrimPrefix(st.Services[0].Listen[0], "tcp:"))
 	if err != nil {
 		t.Fatal(err)
