@@ -264,3 +264,34 @@ func TestSendfileStays(t *testing.T) {
 		}
 	}
 }
+
+// The limit for idle connections holds in the parking lot too while others there
+// keep talking.
+func TestIdleLimitBesideTalk(t *testing.T) {
+	const many = 150
+	one, next := two(t, "tcp", numbered, func(_ *Config, hs *http.Server) { hs.IdleTimeout = 500 * time.Millisecond })
+	silent := dial(t, one)
+	get(t, silent, "/")
+	var others []net.Conn
+	for range many { // no request was answered on them: there is no limit
+		others = append(others, dial(t, one))
+	}
+	proctest.Poll(t, "accepted", func() bool { return one.Counts().Open > many })
+	swap(proctest.Context(t), t, one, next)
+	proctest.Poll(t, "parked", func() bool { return next.lot.len() >= many })
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		io.Copy(io.Discard, silent)
+	}()
+	for _, c := range others {
+		select {
+		case <-closed:
+			return
+		default:
+			get(t, c, "/")
+			proctest.Pace(20 * time.Millisecond)
+		}
+	}
+	t.Error("still open")
+}

@@ -112,18 +112,21 @@ func (l *lot) watch(set *os.File, fd int, ended chan<- struct{}) {
 		return
 	}
 	events := make([]unix.EpollEvent, 256)
+	next := time.Now().Add(l.t.sweepEvery())
 	for {
 		n := 0
-		set.SetReadDeadline(time.Now().Add(l.t.sweepEvery()))
+		set.SetReadDeadline(next)
 		err := raw.Read(func(uintptr) bool {
 			n, _ = unix.EpollWait(fd, events, 0)
 			return n > 0
 		})
-		switch {
-		case os.IsTimeout(err):
-			l.sweep()
-		case err != nil:
+		timeout := os.IsTimeout(err)
+		if err != nil && !timeout {
 			return
+		}
+		if timeout || !time.Now().Before(next) { // also if something happens all the time
+			l.sweep()
+			next = time.Now().Add(l.t.sweepEvery())
 		}
 		for _, ev := range events[:max(n, 0)] {
 			l.wake(fd, int(ev.Fd))
