@@ -35,8 +35,9 @@ func Inspect(fd int) (Counters, error) {
 	if proto != unix.IPPROTO_TCP {
 		return Counters{}, errNotTCP
 	}
-	// Three calls can't be one snapshot. Each queue only changes together
-	// with its count, so it must be the same before and after.
+	// Several calls can't be one snapshot. Each queue only changes together
+	// with its count, so it must be the same before and after. The state is read
+	// before the kernel takes the lock for the counts, which a FIN is one of.
 	for range 1000 {
 		in, out, err := queues(fd)
 		if err != nil {
@@ -50,11 +51,15 @@ func Inspect(fd int) (Counters, error) {
 		if err != nil {
 			return Counters{}, err
 		}
-		if in == in2 && out == out2 {
+		after, err := tcpInfo(fd)
+		if err != nil {
+			return Counters{}, err
+		}
+		if in == in2 && out == out2 && info.State == after.State {
 			return count(&info, uint64(in), uint64(out)), nil
 		}
 	}
-	return Counters{}, errors.New("the queues don't come to rest")
+	return Counters{}, errors.New("the counts don't come to rest")
 }
 
 func queues(fd int) (in, out int, err error) {

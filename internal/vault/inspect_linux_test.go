@@ -120,6 +120,30 @@ func TestCountsWhileBytesPourIn(t *testing.T) {
 	}
 }
 
+// The kernel reads a connection's state before it takes the lock under which it
+// reads the rest: a FIN may come in between.
+func TestCountsWhileTheFinComes(t *testing.T) {
+	for range 1000 {
+		peer, ours := pair(t)
+		fd := descriptor(ours)
+		_, err := peer.Write([]byte("0123456789"))
+		must(t, err)
+		_, err = io.ReadFull(ours, make([]byte, 10))
+		must(t, err)
+		go peer.CloseWrite()
+		for closed := false; !closed; {
+			c, err := Inspect(fd)
+			must(t, err)
+			if c.Consumed != 10 || c.Unread != 0 {
+				t.Fatalf("%+v", c)
+			}
+			closed = c.PeerClosed
+		}
+		peer.Close()
+		ours.Close()
+	}
+}
+
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
