@@ -175,7 +175,7 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	var told *control.Error
 	switch {
 	case exit != nil:
-		return fail(exit.Code, "", "%w", err)
+		return fail(exit.Code, exit.Hint, "%w", err)
 	case errors.As(err, &hinted):
 		return fail(exitKeeper, hinted.Hint, "%w", err)
 	case errors.As(err, &told):

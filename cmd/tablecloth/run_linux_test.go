@@ -144,8 +144,9 @@ func TestRunExitStatus(t *testing.T) {
 		stderr string
 	}{
 		{"the program's", []string{"-q", "--restart", "no", "--", "/bin/sh", "-c", "exit 3"}, 3, "exit status 3"},
-		{"not there", []string{"--", "/no/such/program"}, 127, "no such file"},
-		{"not executable", []string{"--", "/etc/passwd"}, 126, "not executable"},
+		{"not there", []string{"--", "/no/such/program"}, 127, "tablecloth: hint: there is no such file, or its interpreter is missing\n"},
+		{"not executable", []string{"--", "/etc/passwd"}, 126, "tablecloth: hint: it is not executable for the user that it runs as, or not for this machine\n"},
+		{"not in the path", []string{"--", "no-such-program"}, 127, "no-such-program: is not in $PATH"},
 		{"no environment file", []string{"--env-file", "/no/such/file", "--", "/bin/true"}, 126, "/no/such/file: no such file"},
 		{"a directory as environment file", []string{"--env-file", "/", "--", "/bin/true"}, 126, "is a directory"},
 		{"no environment in the file", []string{"--env-file", "/etc/passwd", "--", "/bin/true"}, 126, "line 1: not KEY=VALUE"},

@@ -220,7 +220,8 @@ type ExitError struct {
 	Code   int            // exit status; 128+n for a signal; 126 and 127: it could not be started
 	Signal syscall.Signal // 0: it exited
 	Reason string
-	Err    error // why it could not be started; nil: it was
+	Err    error  // why it could not be started; nil: it was
+	Hint   string // what to do about it; may be ""
 }
 
 func (e *ExitError) Error() string { return "keeper: " + e.Reason }

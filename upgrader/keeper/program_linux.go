@@ -74,7 +74,7 @@ func find(name, dir string) (string, error) {
 	if !strings.Contains(name, "/") {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", name, os.ErrNotExist)
+			return "", fmt.Errorf("%s: is not in $PATH: %w", name, os.ErrNotExist)
 		}
 		return filepath.Abs(path)
 	}

@@ -342,7 +342,7 @@ func (k *keeper) verdict() error {
 		if e.clean() || s.neverStarted() {
 			continue
 		}
-		x := &ExitError{Code: e.code(), Reason: s.conf.Name + ": " + e.String(), Err: e.failed}
+		x := &ExitError{Code: e.code(), Reason: s.conf.Name + ": " + e.String(), Err: e.failed, Hint: s.hint(e)}
 		if e.failed == nil && e.status.Signaled() {
 			x.Signal = e.status.Signal()
 		}
