@@ -324,9 +324,20 @@ func (c *conn) describe() control.Conn {
 	}
 	if r := c.request.Load(); r != nil {
 		path, _, _ := strings.Cut(r.URI, "?")
-		d.Request = r.Method + " " + path
+		d.Request = short(r.Method + " " + path)
 	}
 	return d
+}
+
+// maxRequest bounds what is told of a request, in bytes: several descriptions must fit
+// into one message.
+const maxRequest = 500
+
+func short(s string) string {
+	if len(s) <= maxRequest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxRequest], "") + "…"
 }
 
 // peer names the other side; most clients of unix sockets have no name.

@@ -2,7 +2,9 @@ package live
 
 import (
 	"net"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 )
@@ -33,6 +35,20 @@ func TestOldestHoldouts(t *testing.T) {
 		if !c.Since.Equal(at(int64(i))) {
 			t.Errorf("number %d has been open since %v", i, c.Since)
 		}
+	}
+}
+
+// A client can't make a description so long that a status with it travels nowhere.
+func TestLongRequestIsCut(t *testing.T) {
+	table := New(Config{Name: "web"})
+	_, c := table.wrap(someConn(t))
+	table.add(c)
+	Handle{c}.Note(&Request{Method: "GET", URI: "/" + strings.Repeat("é", 100_000)})
+	h := Holdouts{Most: 1}
+	table.Holdouts(&h)
+	got := h.Oldest[0].Request
+	if len(got) > 1000 || !strings.HasPrefix(got, "GET /éé") || !utf8.ValidString(got) {
+		t.Errorf("%d bytes: %.300q", len(got), got)
 	}
 }
 
