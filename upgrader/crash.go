@@ -17,8 +17,12 @@ const triggerCrash = "crash"
 // triggerDeath is that of a generation which took over from one that died.
 const triggerDeath = "death"
 
-// maxWords bounds what is kept of a crash's text, in bytes.
-const maxWords = 8 << 10
+// What is kept of a crash's text, and of its error, in bytes: a report must fit into
+// one message.
+const (
+	maxWords = 8 << 10
+	maxError = 2 << 10
+)
 
 // Crash says that this process is not to be trusted any more: a successor is
 // started, and when it acts this generation drains, with Reason Crashed. Until
@@ -56,9 +60,8 @@ func (l *life) crash(err error, c *CrashError) {
 	l.crashes++
 	report := control.Crash{At: time.Now(), Generation: l.u.generation, PID: os.Getpid(),
 		Uptime: time.Since(l.u.born), Caught: true, Error: err.Error(), Stack: string(c.Stack)}
-	if len(report.Stack) > maxWords {
-		report.Stack = report.Stack[:maxWords]
-	}
+	report.Stack = report.Stack[:min(len(report.Stack), maxWords)]
+	report.Error = report.Error[:min(len(report.Error), maxError)]
 	l.history.LastCrash = &report
 	log := l.u.log.WithField("count", l.crashes).WithField("pid", os.Getpid())
 	l.event(control.Event{Kind: control.EventCrash, Crash: &report, Text: report.Error})
