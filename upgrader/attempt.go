@@ -177,6 +177,13 @@ func (a *alone) awaitReady(ctx context.Context, c *child) (message, error) {
 // or has none of this library, and said to tableflip that it is ready.
 func (a *alone) foreignReady(c *child) (message, error) {
 	if c.exit != nil {
+		select {
+		case m := <-c.messages: // heard before its end, and says more
+			if err := compatible(m); m.Type == msgHello && err != nil {
+				return message{}, err
+			}
+		default:
+		}
 		return message{}, c.exit
 	}
 	c.foreign = true
