@@ -161,7 +161,7 @@ func (o *runOptions) reread(f *pflag.FlagSet, file string) ([]keeper.Service, er
 }
 
 func (o *runOptions) run(cmd *cobra.Command) error {
-	detached()
+	o.settings.MustStart = detached() != nil
 	o.settings.Metrics = func(ctx context.Context, b control.Backend, e *control.Events) http.Handler {
 		return metrics.Handler(ctx, b, e)
 	}

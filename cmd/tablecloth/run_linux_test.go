@@ -128,10 +128,19 @@ func endKeeper(t *testing.T, pidfile string) {
 }
 
 func TestRunDetachedTellsTheStatus(t *testing.T) {
-	cmd := as(t, "detaching", "run", "--control", filepath.Join(t.TempDir(), "c"), "--detach", "--", "/no/such/program")
-	cmd.Run()
-	if n := cmd.ProcessState.ExitCode(); n != 127 {
-		t.Errorf("exit status %d", n)
+	for status, program := range map[int][]string{
+		127: {"/no/such/program"},
+		3:   {"/bin/sh", "-c", "exit 3"}, // time and again
+	} {
+		control := filepath.Join(t.TempDir(), "c")
+		cmd := as(t, "detaching", append([]string{"run", "--control", control, "--detach", "--"}, program...)...)
+		cmd.Run()
+		if n := cmd.ProcessState.ExitCode(); n != status {
+			t.Errorf("%q: exit status %d", program, n)
+		}
+		if _, err := os.Stat(control); err == nil {
+			t.Errorf("%q: the keeper is still there", program)
+		}
 	}
 }
 

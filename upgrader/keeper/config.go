@@ -105,6 +105,10 @@ type Config struct {
 	// Ready is called once, when every service has had its first ready
 	// generation. nil: nobody is told.
 	Ready func() `json:"-"`
+	// MustStart ends the keeper when it gives up a service that has never been
+	// ready: somebody waits for Ready. false: such a one is tried again later, as
+	// its give-up policy says.
+	MustStart bool `json:"-"`
 }
 
 // Service is one kept program.

@@ -35,6 +35,7 @@ type actor struct {
 	later       []func()                         // to be run after the one that runs
 	started     time.Time
 	onReady     func()
+	mustStart   bool
 	stopping    bool
 	once        sync.Once
 	endings     atomic.Int32 // groups of connections that are being ended

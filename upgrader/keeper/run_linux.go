@@ -92,7 +92,7 @@ func (k *keeper) open() error {
 		return &Error{Err: err}
 	}
 	k.actor = newActor(k.host.system(k.herald), k.conf.Log)
-	k.actor.id, k.actor.onReady = id, k.conf.Ready
+	k.actor.id, k.actor.onReady, k.actor.mustStart = id, k.conf.Ready, k.conf.MustStart
 	k.actor.basics, k.actor.reread = k.environment, k.conf.Reread
 	k.openAcks()
 	if err := k.openSockets(passed); err != nil {

@@ -105,7 +105,11 @@ func (s *service) perform(t action) {
 		s.answer(t)
 	case doGiveUp:
 		text := fmt.Sprintf("%d deaths in %v: nothing is started for %v", len(s.state.deaths), s.conf.DeathWindow, t.after)
-		if s.conf.GiveUp == GiveUpExit {
+		vain := s.a.mustStart && s.state.good == 0
+		if vain {
+			go s.a.post(func() { s.a.stop("", false) })
+		}
+		if vain || s.conf.GiveUp == GiveUpExit {
 			text = fmt.Sprintf("%d deaths in %v: stopping", len(s.state.deaths), s.conf.DeathWindow)
 		}
 		s.tell(control.Event{Kind: control.EventGiveUp, Text: text})
