@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/bench/internal/system"
@@ -133,16 +134,23 @@ func (r *run) event(ctx context.Context) (Event, error) {
 	before := r.load.Snapshot()
 	trigger := time.Since(r.start)
 	r.load.Mark(r.Action)
+	asking, enough := context.WithTimeout(ctx, r.Window)
+	seen := make(chan newcomers, 1)
+	go func() { seen <- newcomer(asking, r.inst.Addr, base, served) }()
 	if err := r.act(ctx, &e, served); err != nil {
 		e.Error = err.Error()
 	}
 	watched := r.Window + r.inst.Tail
-	if err := sleep(ctx, watched-(time.Since(r.start)-trigger)); err != nil {
+	err := sleep(ctx, watched-(time.Since(r.start)-trigger))
+	enough()
+	met := <-seen
+	if err != nil {
 		return e, err
 	}
 	after := r.load.Snapshot()
 	e.count(before, after)
 	r.tape.fill(&e, trigger, r.Window, watched, base, served)
+	e.FirstNew, e.Next = earlier(e.FirstNew, met.generation), earlier(e.Next, met.process)
 	e.Line = r.tape.line(trigger, r.Window/2, r.Window)
 	return e, nil
 }
@@ -270,21 +278,59 @@ func await(ctx context.Context, addr string) error {
 	}
 }
 
+// newcomers are when a new connection first met a new generation, and a process
+// that isn't the one that served before.
+type newcomers struct{ generation, process time.Duration }
+
+// newcomer connects every millisecond, besides the load, and asks who answers, until
+// it has met both or ctx ends: how soon a client of the load happens to come doesn't
+// matter then.
+func newcomer(ctx context.Context, addr string, base, served int) newcomers {
+	n, began := newcomers{Never, Never}, time.Now()
+	for ctx.Err() == nil && (n.generation == Never || n.process == Never) {
+		if h, answer := ask(ctx, addr, "/", time.Second); answer == "200" {
+			at := time.Since(began)
+			if g, _ := strconv.Atoi(h.Get(strict.HeaderGeneration)); g > base && n.generation == Never {
+				n.generation = at
+			}
+			if pid, _ := strconv.Atoi(h.Get(strict.HeaderPID)); pid > 0 && pid != served && n.process == Never {
+				n.process = at
+			}
+		}
+		sleep(ctx, time.Millisecond)
+	}
+	return n
+}
+
+// earlier of two times, of which either may be Never.
+func earlier(a, b time.Duration) time.Duration {
+	if a == Never || b != Never && b < a {
+		return b
+	}
+	return a
+}
+
 // request makes one, and tells the status of the answer, or what came instead.
 func request(addr, path string, timeout time.Duration) string {
-	c, err := net.DialTimeout("tcp", addr, timeout)
+	_, answer := ask(context.Background(), addr, path, timeout)
+	return answer
+}
+
+func ask(ctx context.Context, addr, path string, timeout time.Duration) (h http.Header, answer string) {
+	d := net.Dialer{Timeout: timeout}
+	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "no connection"
+		return nil, "no connection"
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(timeout))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, addr)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		return "no answer"
+		return nil, "no answer"
 	}
 	resp.Body.Close()
-	return fmt.Sprint(resp.StatusCode)
+	return resp.Header, fmt.Sprint(resp.StatusCode)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -110,3 +110,11 @@ func TestCountsBetweenSnapshots(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+func TestEarlier(t *testing.T) {
+	for _, c := range [][3]time.Duration{{Never, Never, Never}, {Never, 3, 3}, {3, Never, 3}, {2, 3, 2}, {3, 2, 2}} {
+		if got := earlier(c[0], c[1]); got != c[2] {
+			t.Errorf("%v: %v", c, got)
+		}
+	}
+}
