@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/tablecloth-go/tablecloth/internal/handover"
 	"github.com/tablecloth-go/tablecloth/upgrader"
 )
 
@@ -127,6 +128,7 @@ func prepare(o Options, services []*Service) (*Server, error) {
 // attach binds; everything, or nothing.
 func (s *Server) attach(gen generation, services []*Service) error {
 	s.gen = gen
+	go handover.Prepare() // it takes longer than all that follows
 	s.openVault(services)
 	var bound []net.Listener
 	whose := make(map[runner][]net.Listener)

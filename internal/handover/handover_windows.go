@@ -27,3 +27,6 @@ func (*Sender) Failed() <-chan struct{} { return nil }
 
 // Err is always nil.
 func (*Sender) Err() error { return nil }
+
+// Prepare has nothing to do on Windows.
+func Prepare() {}

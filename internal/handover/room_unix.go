@@ -5,6 +5,7 @@ package handover
 import (
 	"os"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,8 @@ func count() int {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
 		return 0
 	}
+	prepare()
 	limit := int(min(lim.Cur, 1<<24))
-	expand(limit)
 	return max(0, limit-used(limit)-min(256, limit/8))
 }
 
@@ -47,6 +48,17 @@ func used(limit int) int {
 	}
 	return len(names)
 }
+
+// Prepare makes room for the descriptors that a receiver gets, once. The first
+// hello does it; earlier, and beside other work, no connection waits for it.
+func Prepare() { prepare() }
+
+var prepare = sync.OnceFunc(func() {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+		expand(int(min(lim.Cur, 1<<24)))
+	}
+})
 
 // expand makes the kernel's table of descriptors large at once: in a process
 // with threads each of its steps waits until all CPUs have passed a quiet state

@@ -78,7 +78,7 @@ func (v *Vault) adopt(sock *os.File) (err error) {
 	}
 	unix.SetNonblock(fd, true) // PIDFD_NONBLOCK needs Linux 5.10
 	v.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	reserve.Do(reserveDescriptors)
+	Reserve()
 	return nil
 }
 
@@ -137,6 +137,10 @@ func (v *Vault) closeFiles() {
 	}
 	v.memory.Close()
 }
+
+// Reserve makes room for the descriptors of a rescue, once. The first Adopt does it;
+// earlier, and beside other work, nobody waits for it: it takes some 10 ms.
+func Reserve() { reserve.Do(reserveDescriptors) }
 
 var reserve sync.Once
 

@@ -18,6 +18,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/kept"
 	"github.com/tablecloth-go/tablecloth/internal/output"
 	"github.com/tablecloth-go/tablecloth/internal/pidfile"
+	"github.com/tablecloth-go/tablecloth/internal/vault"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 	"github.com/tablecloth-go/tablecloth/upgrader/sd"
 )
@@ -67,6 +68,9 @@ func (k *keeper) open() error {
 	}
 	if err := k.openLogs(); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(k.conf.Services, func(s Service) bool { return s.rescues() }) {
+		go vault.Reserve()
 	}
 	k.manager = sd.Take()
 	passed, err := k.manager.Sockets()
