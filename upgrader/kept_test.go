@@ -5,8 +5,6 @@ package upgrader
 import (
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tablecloth-go/tablecloth/internal/kept"
 	"github.com/tablecloth-go/tablecloth/internal/link"
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
@@ -34,7 +32,7 @@ func TestNoRoomForALink(t *testing.T) {
 	}
 	k := &underKeeper{u: Plain(), conn: kept.New(ours), goes: make(chan struct{}), lost: make(chan struct{})}
 	defer k.u.Close()
-	noDescriptorsLeft(t)
+	proctest.NoDescriptorLeft(t)
 	go k.listen()
 	select {
 	case <-k.goes:
@@ -43,23 +41,4 @@ func TestNoRoomForALink(t *testing.T) {
 	case <-proctest.Context(t).Done():
 		t.Fatal("nothing was heard")
 	}
-}
-
-// noDescriptorsLeft is until the end of the test.
-func noDescriptorsLeft(t *testing.T) {
-	t.Helper()
-	next, err := unix.Dup(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(next)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	none := unix.Rlimit{Cur: uint64(next), Max: old.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) })
 }

@@ -30,6 +30,27 @@ func Kill(pid int, sig syscall.Signal) error {
 	return syscall.Kill(pid, sig)
 }
 
+// NoDescriptorLeft lets this process open nothing more, until the end of the test or
+// until it is restored.
+func NoDescriptorLeft(t testing.TB) (restore func()) {
+	t.Helper()
+	free, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(free)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free), Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	restore = func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
+	t.Cleanup(restore)
+	return restore
+}
+
 // Waited waits for a command beside the test. The channel is closed once
 // cmd.ProcessState tells how it ended.
 func Waited(cmd *exec.Cmd) <-chan struct{} {
