@@ -130,7 +130,7 @@ func TestEveryFieldHasItsOption(t *testing.T) {
 	}
 	none := map[string]string{
 		"Config.Services": "the services", "Config.Reread": "what reads the file again",
-		"Config.Log": "the keeper has one", "Config.Ready": "of run --detach", "Config.Metrics": "what answers at Observe",
+		"Config.Log": "the keeper has one", "Config.Ready": "of run --detach", "Config.MustStart": "of run --detach", "Config.Metrics": "what answers at Observe",
 	}
 	n := 0
 	var look func(typ reflect.Type, prefix string)
