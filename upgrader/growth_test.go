@@ -13,6 +13,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/internal/proc"
 	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
+	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
 // What passes from generation to generation doesn't grow: neither memory nor
@@ -135,4 +136,15 @@ func TestDeadSuccessorsLeaveNothing(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Whoever was told that an upgrade is done finds the new generation serving.
+func TestServingOnceUpgraded(t *testing.T) {
+	s := newService(t, settings{}).start()
+	for range testenv.Count(20, 300) {
+		s.mustUpgrade()
+		if st := proctest.Status(t, s.client()); st.State != control.Serving {
+			t.Fatalf("%q", st.State)
+		}
+	}
 }

@@ -23,6 +23,7 @@ const (
 type life struct {
 	u     *Upgrader
 	phase phase
+	open  bool // starting: it accepts already
 
 	now  *running  // the upgrade under way
 	next []*waiter // whose trigger came meanwhile: they share one further upgrade

@@ -84,13 +84,13 @@ func (u *Upgrader) fillIn(g *control.Generation) {
 }
 
 func (l *life) state() control.State {
-	switch l.phase {
-	case serving:
-		return control.Serving
-	case draining:
+	switch {
+	case l.phase == draining:
 		return control.Draining
-	case stopping:
+	case l.phase == stopping:
 		return control.Stopping
+	case l.phase == serving, l.open:
+		return control.Serving
 	default:
 		return control.Starting
 	}

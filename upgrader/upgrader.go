@@ -189,12 +189,13 @@ func (u *Upgrader) ready() error {
 	u.turn.Lock()
 	defer u.turn.Unlock()
 	// First of all, as clients wait. Whoever asks how things are waits until
-	// that is known here.
+	// that is known here: the control socket is opened behind the others.
 	if err := u.inventory.openServing(); err != nil {
 		return err
 	}
 	u.succession.acting()
 	u.inventory.closeUnclaimed()
+	u.ask(func(l *life) { l.open = true })
 	if err := u.inventory.openGates(); err != nil {
 		return err
 	}
