@@ -128,8 +128,34 @@ func Tagged(entry string) (pids []int) {
 }
 
 func tagged(pid int, entry string) bool {
-	env, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	var env []byte
+	for range 1000 {
+		// In this order: what was read while execve(2) replaced the process's memory
+		// is empty, though it is complete a moment later.
+		began := inExec(dir)
+		env, _ = os.ReadFile(filepath.Join(dir, "environ"))
+		if len(env) > 0 || !began && !inExec(dir) {
+			break
+		}
+		Pace(time.Millisecond)
+	}
+	if len(env) == 0 {
+		env, _ = os.ReadFile(filepath.Join(dir, "environ"))
+	}
 	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+entry+"\x00"))
+}
+
+// inExec reports whether a process is in the middle of execve(2), where it has
+// neither arguments nor an environment. Threads of the kernel and zombies, which
+// haven't either, have no executable.
+func inExec(dir string) bool {
+	args, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	if err != nil || len(args) > 0 {
+		return false
+	}
+	_, err = os.Readlink(filepath.Join(dir, "exe"))
+	return err == nil
 }
 
 // NoneLeft waits for the end of all tagged processes. Those that don't end by
