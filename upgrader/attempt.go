@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/link"
@@ -92,6 +93,7 @@ func (a *alone) start(l launch) (*child, error) {
 	}
 	c.inode = inodeOf(theirs)
 	go c.await(a.flip.start(theirs), marker)
+	runtime.Gosched() // first of all the process: it takes longer than all that follows
 	step("started")
 	if err := a.queue(c, l); err != nil {
 		c.kill()

@@ -12,7 +12,7 @@ import (
 // Claim is called for each connection that a handover.Receiver got, before it is
 // acknowledged. An error refuses it.
 func (t *Table) Claim(it *handover.Item) error {
-	if !t.move {
+	if !t.moves() {
 		return errors.New("handover is switched off")
 	}
 	if t.ledger != nil {

@@ -90,7 +90,7 @@ func (p phase) between() bool { return p == fresh || p == idle }
 
 // movable reports whether the connection can ever move.
 func (c *conn) movable() bool {
-	return c.table.move && !c.stay.Load() && c.over == nil && c.phase() <= idle
+	return c.table.moves() && !c.stay.Load() && c.over == nil && c.phase() <= idle
 }
 
 // setOver comes before net/http's goroutine starts.

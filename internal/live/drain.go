@@ -185,7 +185,7 @@ func (t *Table) begin(ctx context.Context, o DrainOptions) (*drain, error) {
 		changed:  make(chan struct{}, 1),
 		resumed:  make(chan struct{}),
 	}
-	if o.Sender != nil && t.move {
+	if o.Sender != nil && t.moves() {
 		err := o.Sender.Takes(ctx, t.name)
 		switch {
 		case err == nil:

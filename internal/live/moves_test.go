@@ -191,7 +191,7 @@ func (blocked) Adopt(it *handover.Item) { it.Close() }
 // is told to come again.
 func TestSuccessorRefuses(t *testing.T) {
 	one, next := two(t, "tcp", numbered, nil)
-	next.move = false // its Claim refuses
+	next.move = nil // its Claim refuses
 	c, silent := dial(t, one), dial(t, one)
 	get(t, c, "/a")
 	proctest.Poll(t, "accepted", func() bool { return one.Counts().Open == 2 })

@@ -40,7 +40,7 @@ type Table struct {
 	log      logrus.FieldLogger
 	idle     time.Duration
 	head     time.Duration
-	move     bool
+	move     func() error // whether connections can be handed over; nil: they are not to be
 	ledger   Ledger
 	injected *injected
 	lot      *lot
@@ -71,29 +71,37 @@ func New(c Config) *Table {
 	}
 	t.injected = newInjected()
 	t.lot = newLot(t)
-	t.move = c.Move && canMove
-	if t.move {
-		if err := SelfTest(); err != nil {
-			t.move = false
-			t.log.WithError(err).Warn("connections can't be handed over: they will be drained")
-		}
+	if c.Move && canMove {
+		t.move = SelfTest
+		go tryMoving(c.Log)
 	}
 	return t
 }
 
-// Moves reports whether connections can be handed over at all; if not, why.
-func (t *Table) Moves() (bool, string) {
-	if t.move {
-		return true, ""
-	}
-	if !canMove {
-		return false, "not supported on this system"
-	}
+// tryMoving is beside all else that a start does: clients don't wait for it.
+func tryMoving(log logrus.FieldLogger) {
 	if err := SelfTest(); err != nil {
+		log.WithError(err).Warn("connections can't be handed over: they will be drained")
+	}
+}
+
+// Moves reports whether connections can be handed over at all; if not, why. It
+// blocks until the self-test that New has begun is over.
+func (t *Table) Moves() (bool, string) {
+	switch {
+	case !canMove:
+		return false, "not supported on this system"
+	case t.move == nil:
+		return false, "switched off"
+	}
+	if err := t.move(); err != nil {
 		return false, err.Error()
 	}
-	return false, "switched off"
+	return true, ""
 }
+
+// moves is Moves without the reason.
+func (t *Table) moves() bool { return t.move != nil && t.move() == nil }
 
 // Wrap makes every connection that g accepts known to the table, before Accept
 // returns it. The result is for http.Server.Serve or ServeTLS.

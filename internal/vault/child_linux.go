@@ -27,6 +27,7 @@ var child struct {
 	watch   [3]unix.PollFd
 	numbers uintptr // in reply
 	rights  uintptr // in control
+	unseen  int32   // open descriptors that a scan has yet to come to; below 1: not known
 	request [maxScan + 2]int32
 	reply   [maxScan + 2]int32
 	control struct {
@@ -181,7 +182,7 @@ func handle(n uintptr) bool {
 	case requestFetch:
 		fetch(n)
 	case requestScan:
-		scan()
+		scan(n)
 	default:
 		child.reply[0] = -int32(unix.EINVAL)
 	}
@@ -233,23 +234,41 @@ func fail(status int32) {
 }
 
 // scan looks for TCP sockets among the descriptors from request[1] up to, and
-// without, request[2]. The answer's first number is where to go on.
+// without, request[2]. The answer's first number is where to go on. The table of
+// descriptors may be much larger than what is open: who knows when all has been
+// seen needn't go through the rest of it.
 //
 //go:noinline
 //go:norace
 //go:nosplit
-func scan() {
+func scan(args uintptr) {
 	n := uintptr(1)
 	fd, to := child.request[1], child.request[2]
+	if fd == 0 {
+		child.unseen = 0
+		if args > 2 {
+			child.unseen = child.request[3]
+		}
+	}
 	for ; fd < to && n < maxScan; fd++ {
-		if !option(fd, unix.SO_PROTOCOL) || (child.value != unix.IPPROTO_TCP && child.value != unix.IPPROTO_MPTCP) {
+		errno := option(fd, unix.SO_PROTOCOL)
+		if errno == unix.EBADF {
 			continue
 		}
-		if !option(fd, unix.SO_ACCEPTCONN) || child.value != 0 {
+		if child.unseen--; child.unseen == 0 {
+			to = fd + 1
+		}
+		if errno != 0 || child.value != unix.IPPROTO_TCP && child.value != unix.IPPROTO_MPTCP {
+			continue
+		}
+		if option(fd, unix.SO_ACCEPTCONN) != 0 || child.value != 0 {
 			continue
 		}
 		child.reply[n] = fd
 		n++
+	}
+	if fd == to {
+		fd = child.request[2]
 	}
 	child.reply[0] = fd
 	child.numbers = n
@@ -260,12 +279,12 @@ func scan() {
 //go:noinline
 //go:norace
 //go:nosplit
-func option(fd int32, name uintptr) bool {
+func option(fd int32, name uintptr) syscall.Errno {
 	child.value = 0
 	child.valueLen = 4
 	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, name,
 		uintptr(unsafe.Pointer(&child.value)), uintptr(unsafe.Pointer(&child.valueLen)), 0)
-	return errno == 0
+	return errno
 }
 
 // respond sends the first numbers of reply and, with them, rights descriptors.

@@ -147,10 +147,11 @@ func (c *client) fetchHalves(ctx context.Context, at int, fds []int32, found fun
 	return c.fetchPart(ctx, at+half, fds[half:], found, missing)
 }
 
-// scan calls found for each TCP socket below end that doesn't listen.
-func (c *client) scan(ctx context.Context, end int, found func(fd int)) error {
+// scan calls found for each TCP socket below end that doesn't listen. open is how
+// many descriptors of all kinds there are; 0: not known.
+func (c *client) scan(ctx context.Context, end, open int, found func(fd int)) error {
 	for from := int32(0); int(from) < end; {
-		reply, dups, err := c.ask(ctx, requestScan, from, int32(end))
+		reply, dups, err := c.ask(ctx, requestScan, from, int32(end), int32(open))
 		closeAll(dups)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/testenv"
 )
 
@@ -217,6 +219,37 @@ func TestCloseIsClose(t *testing.T) {
 
 // The worker is stopped, so that nothing but the vault itself can notice that
 // its keeper is gone.
+// TestScanEndsWithTheLastDescriptor: the table of descriptors may be as large as
+// the limit allows, and nobody has the time to go through all of it.
+func TestScanEndsWithTheLastDescriptor(t *testing.T) {
+	s := newService(t, nil)
+	s.tell(toWorker{Do: "spread"})
+	s.die("kill")
+	v := s.now.vault
+	open := v.open()
+	testenv.Need(t, "Linux 6.2, which tells how many descriptors a process has", open > 0)
+	for _, end := range []int{v.descriptors(), 1 << 30} {
+		var found []int
+		must(t, v.client.scan(proctest.Context(t), end, open, func(fd int) { found = append(found, fd) }))
+		for i := range spreadSockets {
+			if want := spreadFrom + i*spreadStep; !slices.Contains(found, want) {
+				t.Fatalf("below %d, of %d open: descriptor %d is not among the %d found", end, open, want, len(found))
+			}
+		}
+		if len(found) != spreadSockets {
+			t.Errorf("below %d: %d sockets, not %d", end, len(found), spreadSockets)
+		}
+	}
+	// Without that number, or with too high a one, all is gone through.
+	for _, open := range []int{0, open + 1} {
+		n := 0
+		must(t, v.client.scan(proctest.Context(t), v.descriptors(), open, func(int) { n++ }))
+		if n != spreadSockets {
+			t.Errorf("with %d: %d sockets, not %d", open, n, spreadSockets)
+		}
+	}
+}
+
 func TestVaultEndsWithItsKeeper(t *testing.T) {
 	keeper := exec.Command("/proc/self/exe")
 	keeper.Env = append(os.Environ(), roleVariable+"=keeper")

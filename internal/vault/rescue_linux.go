@@ -121,7 +121,7 @@ func (r *rescue) unmarked(ctx context.Context, v *Vault, lines []Line) ([]Line, 
 		marked[l.FD] = true
 	}
 	var free []Line
-	err := v.client.scan(ctx, v.descriptors(), func(fd int) {
+	err := v.client.scan(ctx, v.descriptors(), v.open(), func(fd int) {
 		if !marked[fd] {
 			free = append(free, Line{FD: fd})
 		}
@@ -136,6 +136,16 @@ func (v *Vault) descriptors() int {
 		return n
 	}
 	return v.view.lines
+}
+
+// open returns how many descriptors the vault has; 0: this kernel doesn't tell, as
+// Linux does from 6.2 on (Documentation/filesystems/proc.rst, 3.9).
+func (v *Vault) open() int {
+	st, err := os.Stat(fmt.Sprintf("/proc/%d/fd", v.pid))
+	if err != nil {
+		return 0
+	}
+	return int(st.Size())
 }
 
 func (r *rescue) judge(now time.Time) {

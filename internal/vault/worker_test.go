@@ -117,6 +117,8 @@ func (w *worker) do(m toWorker, files []int) {
 		go w.accept()
 	case "lock":
 		w.lock(m.Mode)
+	case "spread":
+		spread()
 	case "again":
 		_, err := Start()
 		w.say(toKeeper{Say: "again", Error: err.Error()})
@@ -125,6 +127,20 @@ func (w *worker) do(m toWorker, files []int) {
 		w.die(m.Mode)
 	}
 	w.say(toKeeper{Say: "done"})
+}
+
+// Where spread puts its sockets: more than there are in one answer of the vault.
+const spreadFrom, spreadStep, spreadSockets = 1000, 7, 3 * maxScan / 2
+
+// spread opens sockets with gaps between them.
+func spread() {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	for i := range spreadSockets {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, spreadFrom+i*spreadStep)
+		check(err)
+	}
+	check(unix.Close(fd))
 }
 
 // lock holds what a dead worker must not keep: a locked file.

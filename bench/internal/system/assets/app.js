@@ -13,8 +13,10 @@ else worker();
 function primary() {
   // Node has no flock; the primary alone numbers the workers.
   const fork = () => {
-    const n = 1 + Number(fs.existsSync(process.env.BENCH_COUNTER) ? fs.readFileSync(process.env.BENCH_COUNTER, 'utf8') : 0);
-    fs.writeFileSync(process.env.BENCH_COUNTER, String(n));
+    const path = process.env.BENCH_COUNTER;
+    const there = fs.existsSync(path);
+    const n = 1 + Number(there ? fs.readFileSync(path, 'utf8') : 0);
+    fs.writeFileSync(path, String(n), { flag: there ? 'r+' : 'w' });
     return cluster.fork({ BENCH_GENERATION: n });
   };
   const leaving = new Set();

@@ -6,12 +6,10 @@ import time
 
 
 def next_generation(path):
-    with open(path, "a+") as f:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        f.seek(0)
         n = int(f.read() or 0) + 1
-        f.truncate(0)
-        f.write(str(n))
+        os.pwrite(f.fileno(), str(n).encode(), 0)
         return n
 
 
