@@ -5,9 +5,10 @@ package handover
 import (
 	"os"
 	"runtime"
-	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/fdtable"
 )
 
 // descriptors keeps account of how many more descriptors this process can open.
@@ -27,7 +28,7 @@ func count() int {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
 		return 0
 	}
-	prepare()
+	Prepare()
 	limit := int(min(lim.Cur, 1<<24))
 	return max(0, limit-used(limit)-min(256, limit/8))
 }
@@ -51,21 +52,4 @@ func used(limit int) int {
 
 // Prepare makes room for the descriptors that a receiver gets, once. The first
 // hello does it; earlier, and beside other work, no connection waits for it.
-func Prepare() { prepare() }
-
-var prepare = sync.OnceFunc(func() {
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
-		expand(int(min(lim.Cur, 1<<24)))
-	}
-})
-
-// expand makes the kernel's table of descriptors large at once: in a process
-// with threads each of its steps waits until all CPUs have passed a quiet state
-// (expand_fdtable in the kernel's fs/file.c).
-func expand(limit int) {
-	high := min(limit, 1<<16) - 1
-	if fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, high); err == nil {
-		unix.Close(fd)
-	}
-}
+func Prepare() { fdtable.Grow(1 << 16) }

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tablecloth-go/tablecloth/internal/fdtable"
 )
 
 // Vault is the keeper's side of a worker's vault.
@@ -139,21 +141,5 @@ func (v *Vault) closeFiles() {
 }
 
 // Reserve makes room for the descriptors of a rescue, once. The first Adopt does it;
-// earlier, and beside other work, nobody waits for it: it takes some 10 ms.
-func Reserve() { reserve.Do(reserveDescriptors) }
-
-var reserve sync.Once
-
-// reserveDescriptors makes the table of descriptors large before it is needed:
-// in a process with threads, each doubling waits for all of them (RCU), 100 ms
-// for 10,000 descriptors in the middle of a rescue.
-func reserveDescriptors() {
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
-		return
-	}
-	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, int(min(lim.Cur, 16<<10))-1)
-	if err == nil {
-		unix.Close(fd)
-	}
-}
+// earlier, and beside other work, nobody waits for it.
+func Reserve() { fdtable.Grow(16 << 10) }
