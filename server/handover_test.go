@@ -89,6 +89,7 @@ func TestConnectionsMove(t *testing.T) {
 		})
 	}
 	proctest.Await(t, "load", warm)
+	accepted(t, old, 32) // what is in this backlog has no successor here
 	one.end(upgrader.Replaced, time.Minute)
 	if err := old.wait(t); err != nil {
 		t.Error(err)

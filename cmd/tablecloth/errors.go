@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,8 +47,11 @@ func fail(status int, hint, format string, args ...any) error {
 }
 
 func usageError(cmd *cobra.Command, err error) error {
-	return fail(exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath()), "%w", err)
+	return fail(exitUsage, fmt.Sprintf("see %s --help", cmd.CommandPath()), "%s", parsing.ReplaceAllString(err.Error(), ""))
 }
+
+// parsing is what strconv's errors say before they say why.
+var parsing = regexp.MustCompile(`strconv\.\w+: parsing "(?:[^"\\]|\\.)*": `)
 
 // noArgs refuses arguments. Cobra would call them unknown commands.
 func noArgs(cmd *cobra.Command, args []string) error {

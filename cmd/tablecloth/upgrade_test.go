@@ -145,6 +145,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 	tablecloth(t, "check", "web.yaml").expect(t, exitUsage, "", "tablecloth: error: tablecloth check takes no argument: \"web.yaml\"\ntablecloth: hint: did you mean --file web.yaml?\n")
 	tablecloth(t, "events", "web").expect(t, exitUsage, "", "tablecloth: error: tablecloth events takes no argument: \"web\"\n")
+	tablecloth(t, "events", "--since", "x").expect(t, exitUsage, "", "tablecloth: error: invalid argument \"x\" for \"--since\" flag: invalid syntax\n")
 	tablecloth(t, "upgrad").expect(t, exitUsage, "", "tablecloth: hint: did you mean tablecloth upgrade?\n")
 }
 

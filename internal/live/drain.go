@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -143,8 +144,10 @@ func (t *Table) Drain(ctx context.Context, o DrainOptions) error {
 		for _, it := range t.lot.stop() {
 			t.give(d, it)
 		}
+		t.kickByHerds(ctx, d)
+	} else {
+		t.kick()
 	}
-	t.kick()
 	var failed <-chan struct{}
 	if d.sender != nil {
 		failed = d.sender.Failed()
@@ -221,16 +224,48 @@ func (t *Table) Resume() {
 
 // kick makes each connection look at the drain.
 func (t *Table) kick() {
+	for _, c := range t.all() {
+		c.kick()
+	}
+	t.lot.kick()
+}
+
+// There may be thousands of idle connections, and as long as goroutines are ready
+// to run the runtime doesn't ask the network for requests. So one herd is kicked at
+// a time, and requests have their turn; until their own is kicked connections are
+// served as ever.
+const (
+	herd  = 16 // connections at least
+	herds = 64 // at most
+)
+
+func (t *Table) kickByHerds(ctx context.Context, d *drain) {
+	all := t.all()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for part := range slices.Chunk(all, max(herd, len(all)/herds)) {
+		select {
+		case <-pause.C:
+		case <-d.resumed:
+			return
+		case <-ctx.Done():
+			return
+		}
+		for _, c := range part {
+			c.kick()
+		}
+		pause.Reset(time.Millisecond)
+	}
+}
+
+func (t *Table) all() []*conn {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	all := make([]*conn, 0, len(t.conns))
 	for c := range t.conns {
 		all = append(all, c)
 	}
-	t.mu.Unlock()
-	for _, c := range all {
-		c.kick()
-	}
-	t.lot.kick()
+	return all
 }
 
 // empty reports whether a drain has nothing left to wait for.

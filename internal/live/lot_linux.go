@@ -22,6 +22,7 @@ type lot struct {
 	ended   chan struct{}
 	items   map[int]*handover.Item // by descriptor
 	waking  int                    // neither here nor in the table's hands
+	kicked  bool                   // since the last sweep
 }
 
 func newLot(t *Table) *lot { return &lot{t: t, items: make(map[int]*handover.Item)} }
@@ -93,9 +94,20 @@ func (l *lot) start() {
 func (l *lot) kick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.kicked = true
 	if l.set != nil {
 		l.set.SetReadDeadline(past)
 	}
+}
+
+// sleepUntil sets how long watch waits, unless it is to look at once.
+func (l *lot) sleepUntil(set *os.File, t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kicked {
+		t = past
+	}
+	set.SetReadDeadline(t)
 }
 
 func (l *lot) len() int {
@@ -115,7 +127,7 @@ func (l *lot) watch(set *os.File, fd int, ended chan<- struct{}) {
 	next := time.Now().Add(l.t.sweepEvery())
 	for {
 		n := 0
-		set.SetReadDeadline(next)
+		l.sleepUntil(set, next)
 		err := raw.Read(func(uintptr) bool {
 			n, _ = unix.EpollWait(fd, events, 0)
 			return n > 0
@@ -168,6 +180,7 @@ func (l *lot) wake(epfd, fd int) {
 // sweep closes what has been idle for too long.
 func (l *lot) sweep() {
 	l.mu.Lock()
+	l.kicked = false
 	var out []*handover.Item
 	for fd, it := range l.items {
 		if l.t.overdue(it) && look(fd) != talks {

@@ -140,6 +140,9 @@ func (r *run) event(ctx context.Context) (Event, error) {
 	if err := r.act(ctx, &e, served); err != nil {
 		e.Error = err.Error()
 	}
+	if r.Action == "beside" {
+		enough() // as after an upgrade: who has been met isn't asked for any more
+	}
 	watched := r.Window + r.inst.Tail
 	err := sleep(ctx, watched-(time.Since(r.start)-trigger))
 	enough()
