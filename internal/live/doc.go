@@ -10,7 +10,8 @@
 // a deadline in the past wakes the goroutine, which finds out that nothing of a
 // request has been processed, gives the socket away with the bytes of the next
 // request's head that it may have read already, and tells net/http that its read
-// timed out. net/http closes silently; that Close is swallowed.
+// timed out. net/http closes silently; that Close is swallowed. Of thousands of
+// connections only some are woken at a time, so that requests have their turn.
 //
 // What net/http keeps in its own buffer is known without parsing HTTP: its
 // bufio.Reader offers the free part of its buffer to Read, so the part that is
