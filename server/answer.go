@@ -11,8 +11,10 @@ import (
 
 const internalError = "internal server error\n"
 
-// answer writes the 500, once, in the handler's place. x.mu is held.
+// answer writes the 500, once, in the handler's place.
 func (x *request) answer() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.answered {
 		return
 	}
@@ -26,7 +28,7 @@ func (x *request) answer() {
 func (x *request) answerNow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ended || x.aborted {
+	if x.joined.Load() == ended || x.aborted {
 		return
 	}
 	x.answered = true

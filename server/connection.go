@@ -23,10 +23,10 @@ type connectionKey struct{} // *connection
 
 // Value finds the connection, and its server, from a request's context.
 func (c *connection) Value(key any) any {
-	switch key {
-	case connectionKey{}:
+	switch key.(type) {
+	case connectionKey:
 		return c
-	case serverKey{}:
+	case serverKey:
 		return c.h.s
 	}
 	return c.Context.Value(key)

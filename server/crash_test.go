@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,19 @@ func TestHandlerPanic(t *testing.T) {
 	wantAnswer(t, res, body, 200, "hello", false)
 	if n := len(r.gen.crashes); n != 0 {
 		t.Errorf("%d crashes, want none", n)
+	}
+}
+
+// net/http panics of a status that is none, before anything of the answer is sent.
+func TestStatusThatIsNone(t *testing.T) {
+	r := start(t, Options{}, web(func(w http.ResponseWriter, r *http.Request) {
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.WriteHeader(status)
+	}))
+	c := dial(t, r.Addr("web"))
+	for _, path := range []string{"/0", "/99", "/1000", "/-200"} {
+		res, body := c.get(path)
+		wantAnswer(t, res, body, 500, internalError, false)
 	}
 }
 

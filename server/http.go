@@ -65,8 +65,7 @@ func newHTTP(s *Server, svc *Service, hs *http.Server, cert, key string) (runner
 	}
 	pattern.Handler = h
 	h.moving, h.pinned = clone(pattern), clone(pattern)
-	h.moving.ConnState, h.moving.ConnContext = h.trackMoving, h.connContext
-	h.pinned.ConnState, h.pinned.ConnContext = h.trackPinned, h.connContext
+	h.moving.ConnContext, h.pinned.ConnContext = h.connContext, h.connContext
 	return h, nil
 }
 
@@ -101,6 +100,8 @@ func (h *httpRunner) bind(lns []net.Listener) {
 }
 
 func (h *httpRunner) serve(fail func(error)) {
+	h.moving.ConnState = tracker(h.live, h.table, h.user.ConnState)
+	h.pinned.ConnState = then(h.table.track, h.user.ConnState)
 	for _, g := range h.gates {
 		go h.serveOne(h.moving, h.s.starting(h.live.Wrap(g)), h.tls, fail)
 	}
@@ -137,22 +138,24 @@ func (h *httpRunner) watchHTTP2(protos map[string]func(*http.Server, *tls.Conn, 
 	return watched
 }
 
-func (h *httpRunner) trackMoving(c net.Conn, s http.ConnState) {
-	h.live.State(c, s)
-	if s == http.StateActive || s == http.StateIdle {
-		h.table.setHTTP2(c, s)
+// tracker is the ConnState of connections that live knows; t knows them as well
+// while they speak HTTP/2. It has at hand what it needs at each request.
+func tracker(l *live.Table, t *table, user func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	return then(func(c net.Conn, s http.ConnState) {
+		if plain := l.State(c, s); !plain && (s == http.StateActive || s == http.StateIdle) {
+			t.setHTTP2(c, s)
+		}
+	}, user)
+}
+
+// then calls f, and the application's own hook if there is one.
+func then(f, user func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	if user == nil {
+		return f
 	}
-	h.trackUser(c, s)
-}
-
-func (h *httpRunner) trackPinned(c net.Conn, s http.ConnState) {
-	h.table.track(c, s)
-	h.trackUser(c, s)
-}
-
-func (h *httpRunner) trackUser(c net.Conn, s http.ConnState) {
-	if h.user.ConnState != nil {
-		h.user.ConnState(c, s)
+	return func(c net.Conn, s http.ConnState) {
+		f(c, s)
+		user(c, s)
 	}
 }
 

@@ -57,13 +57,16 @@ type request struct {
 	found bool // by a context of its own
 	stage atomic.Uint32
 
-	mu       sync.Mutex // guards changes of stage, and what follows
-	answered bool       // the 500 has been written
-	aborted  bool       // to be cut at the end
-	ended    bool       // no goroutine can join any more
-	joined   int32      // goroutines of Go
-	rare     *rare      // nil: nothing of it
+	// Most requests have no goroutines. Then nobody else has them, and they do
+	// without the lock.
+	joined   atomic.Int32 // goroutines of Go; ended: none can join any more
+	mu       sync.Mutex   // guards what follows, and stage while others have the request
+	answered bool         // the 500 has been written
+	aborted  bool         // to be cut at the end
+	rare     *rare        // nil: nothing of it
 }
+
+const ended = -1
 
 // rare is what most requests don't need.
 type rare struct {
@@ -115,12 +118,15 @@ func (x *request) join() bool {
 	if x == nil {
 		return false
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.ended {
-		x.joined++
+	for {
+		n := x.joined.Load()
+		if n == ended {
+			return false
+		}
+		if x.joined.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return !x.ended
 }
 
 func (x *request) leave() {
@@ -129,7 +135,7 @@ func (x *request) leave() {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.joined--; x.joined == 0 && x.rare != nil && x.rare.alone != nil {
+	if x.joined.Add(-1) == 0 && x.rare != nil && x.rare.alone != nil {
 		close(x.rare.alone)
 		x.rare.alone = nil
 	}
@@ -148,12 +154,9 @@ func (x *request) finish() (abort bool) {
 }
 
 func (x *request) complete() (abort bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for x.joined > 0 {
-		x.waitAlone(0)
+	if !x.joined.CompareAndSwap(0, ended) {
+		x.await()
 	}
-	x.ended = true
 	switch stage(x.stage.Load()) {
 	case fresh: // net/http answers with an empty 200
 		if len(x.ownHeader()) > 0 || x.mustClose() {
@@ -167,11 +170,32 @@ func (x *request) complete() (abort bool) {
 	return x.aborted
 }
 
+// await returns when the request's goroutines have ended, and none can join.
+func (x *request) await() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for !x.joined.CompareAndSwap(0, ended) {
+		x.waitAlone(0)
+	}
+}
+
 // begin passes status and header on, once.
 func (x *request) begin(status int) error {
 	if stage(x.stage.Load()) == sent {
 		return nil
 	}
+	final := status >= 200 || status == http.StatusSwitchingProtocols
+	valid := status <= 999 // else net/http panics, before it has sent anything
+	if final && valid && x.joined.Load() == 0 && x.stage.CompareAndSwap(uint32(fresh), uint32(sent)) {
+		x.passHeader(status)
+		x.w.WriteHeader(status)
+		return nil
+	}
+	return x.beginShared(status, final)
+}
+
+// beginShared is begin where goroutines of the request may come in between.
+func (x *request) beginShared(status int, final bool) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.waitAlone(moment)
@@ -185,7 +209,7 @@ func (x *request) begin(status int) error {
 	}
 	x.passHeader(status)
 	x.w.WriteHeader(status)
-	if status >= 200 || status == http.StatusSwitchingProtocols {
+	if final {
 		x.stage.Store(uint32(sent))
 	}
 	return nil
@@ -194,7 +218,7 @@ func (x *request) begin(status int) error {
 // waitAlone gives up x.mu until the request's goroutines have ended, or the time
 // is over; 0: however long it takes.
 func (x *request) waitAlone(d time.Duration) {
-	if x.joined == 0 {
+	if x.joined.Load() == 0 {
 		return
 	}
 	m := x.extras()
@@ -269,11 +293,10 @@ func (x *request) spoil() {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch stage(x.stage.Load()) {
-	case fresh:
-		x.stage.Store(uint32(spoiled))
+	switch {
+	case x.stage.CompareAndSwap(uint32(fresh), uint32(spoiled)):
 		time.AfterFunc(patience, x.answerNow)
-	case sent:
+	case stage(x.stage.Load()) == sent:
 		x.aborted = true
 	}
 }

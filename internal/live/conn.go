@@ -30,35 +30,39 @@ var phaseNames = [...]string{"new", "active", "idle", "hijacked", "http2", "movi
 type conn struct {
 	sock    socket
 	table   *Table
-	account Account     // nil: none
-	scatter scatter     // how the account wants it to be read
-	over    net.Conn    // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
-	pinned  bool        // no drain of HTTP/1 connections waits for it; guarded by table.mu
-	stay    atomic.Bool // this one never moves
-	culled  atomic.Bool // closed by a drain, while idle
+	account Account  // nil: none
+	over    net.Conn // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
 
-	// Where the connection stood when it was accepted or adopted.
-	served    bool      // a request had been answered on it
-	headBegan time.Time // see handover.Item.HeadSince
+	// What each request needs is together: at most loads it isn't in the
+	// processor's caches when a request comes.
 
 	state    atomic.Uint32 // phase
+	limited  atomic.Bool   // writes have, or had, a deadline
 	since    atomic.Int64  // of the phase
 	requests atomic.Int64
 	request  atomic.Pointer[Request]
 	written  atomic.Int64
-	limited  atomic.Bool // writes have, or had, a deadline
-	telling  sync.Mutex  // of writes, to the account: the answer to a crash may meet a "100 Continue"
+	telling  sync.Mutex // of writes, to the account: the answer to a crash may meet a "100 Continue"
 
 	mu       sync.Mutex
-	deadline time.Time     // of reads, as net/http wants it
-	sets     int           // how often net/http has set it since StateIdle
 	kicked   bool          // the socket has a deadline of ours instead
-	spent    time.Duration // of the time for the first head, before it was adopted
 	idling   bool          // adopted while idle, and silent since: net/http takes it for a new one
-	allowed  time.Duration // when idling ends: net/http's limit for the head; 0: none
+	sets     int           // how often net/http has set the deadline since StateIdle
+	deadline time.Time     // of reads, as net/http wants it
+	spent    time.Duration // of the time for the first head, before it was adopted
 
-	head   head   // of the next request
-	record record // of TLS
+	head    head    // of the next request
+	scatter scatter // how the account wants it to be read
+	record  record  // of TLS
+
+	allowed time.Duration // when idling ends: net/http's limit for the head; 0: none
+	pinned  bool          // no drain of HTTP/1 connections waits for it; guarded by table.mu
+	stay    atomic.Bool   // this one never moves
+	culled  atomic.Bool   // closed by a drain, while idle
+
+	// Where the connection stood when it was accepted or adopted.
+	served    bool      // a request had been answered on it
+	headBegan time.Time // see handover.Item.HeadSince
 }
 
 func (c *conn) init(t *Table, s socket) {

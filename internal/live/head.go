@@ -23,12 +23,12 @@ type head struct {
 	atBoundary bool // nothing was read since the last response, or ever
 	known      bool // bytes are all that was read of the next request
 	skipped    bool // its head's end was read, and bytes has not got the rest
-	bytes      []byte
-	since      int64  // when the first of bytes came, 0: none did
-	read       int64  // bytes delivered, or stripped
-	prefix     []byte // came with an adopted connection, not delivered yet
-	newlines   int    // how many line ends before the first request are still forgiven
 	tail       [peeked - 1]byte
+	newlines   int    // how many line ends before the first request are still forgiven
+	read       int64  // bytes delivered, or stripped
+	since      int64  // when the first of bytes came, 0: none did
+	prefix     []byte // came with an adopted connection, not delivered yet
+	bytes      []byte
 	small      [64]byte
 }
 

@@ -77,7 +77,7 @@ func newSide(t testing.TB, sock gate.Socket, h http.Handler, change func(*Config
 		hs.Handler = http.NotFoundHandler()
 	}
 	type key struct{}
-	hs.ConnState = s.State
+	hs.ConnState = func(c net.Conn, state http.ConnState) { s.State(c, state) }
 	hs.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
 		return context.WithValue(ctx, key{}, Of(nc))
 	}

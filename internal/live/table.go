@@ -164,19 +164,21 @@ func (t *Table) pin(c *conn) {
 	}
 }
 
-// State is for http.Server.ConnState: it must be called with every change.
-func (t *Table) State(nc net.Conn, s http.ConnState) {
+// State is for http.Server.ConnState: it must be called with every change. plain:
+// net/http has the connection as the table gave it, so that it is no other's.
+func (t *Table) State(nc net.Conn, s http.ConnState) (plain bool) {
 	c, over := find(nc)
 	if c == nil {
-		return
+		return false
 	}
+	plain = over == nil
 	switch s {
 	case http.StateNew:
 		c.setOver(over)
 	case http.StateActive:
 		if over != nil && c.phase() == fresh && isHTTP2(over) {
 			c.pin(http2)
-			return
+			return plain
 		}
 		c.setActive()
 	case http.StateIdle:
@@ -184,6 +186,7 @@ func (t *Table) State(nc net.Conn, s http.ConnState) {
 	case http.StateHijacked:
 		c.pin(hijacked)
 	}
+	return plain
 }
 
 // Handle is one connection of a table, as its requests need it. That of a
