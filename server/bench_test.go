@@ -17,8 +17,11 @@ import (
 // BenchmarkServer compares the cost of a request with that under bare net/http,
 // over loopback on kept-alive connections, client included. What a Server adds is
 // above all the request's record: writer and goroutines in one allocation.
-func BenchmarkServer(b *testing.B) {
+func BenchmarkServer(b *testing.B) { besideNetHTTP(b, load) }
+
+func besideNetHTTP(b *testing.B, load func(*testing.B, net.Addr)) {
 	h := func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/plain")
 		io.WriteString(w, "hello, world\n")
 	}
