@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/tablecloth-go/tablecloth/cmd/internal/show"
 )
@@ -41,9 +40,7 @@ the visible end of an answer that was half sent, has not failed.)`,
 			}
 			c.Command, c.Kept = ownName(), !alone
 			c.Out = cmd.OutOrStdout()
-			if f, ok := c.Out.(*os.File); ok {
-				c.Live = term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
-			}
+			c.Live = isTerminal(c.Out) && os.Getenv("TERM") != "dumb"
 			c.Colour = c.Live && os.Getenv("NO_COLOR") == ""
 			score, err := show.Run(cmd.Context(), c)
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"strings"
 
@@ -69,7 +70,12 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // exit status.
 func execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
+	out := &output{file: os.Stdout}
+	root.SetOut(out)
 	cmd, err := root.ExecuteContextC(ctx)
+	if e := out.failure(); err == nil && e != nil {
+		err = fail(exitFailed, "", "the output can't be written: %w", e)
+	}
 	if err == nil {
 		return exitDone
 	}

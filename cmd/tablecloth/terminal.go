@@ -10,14 +10,45 @@ import (
 	"golang.org/x/term"
 )
 
+// output is the standard output, and remembers what went wrong with it.
+type output struct {
+	file *os.File
+
+	mu  sync.Mutex
+	err error // of the first write that failed
+}
+
+func (o *output) Fd() uintptr { return o.file.Fd() }
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.err == nil {
+			o.err = err
+		}
+	}
+	return n, err
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// descriptor is what files have, and output.
+type descriptor interface{ Fd() uintptr }
+
 func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(descriptor)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalSize is how much fits on a terminal; 80×24 of what is none.
 func terminalSize(w any) (columns, lines int) {
-	if f, ok := w.(*os.File); ok {
+	if f, ok := w.(descriptor); ok {
 		if c, l, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && l > 0 {
 			return c, l
 		}

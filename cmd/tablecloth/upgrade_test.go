@@ -83,6 +83,22 @@ func TestAnOutcomeThatCantBePrinted(t *testing.T) {
 	}
 }
 
+func TestOutputThatCantBeWritten(t *testing.T) {
+	f := startService(t, &fakeService{})
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	testenv.Need(t, "/dev/full", err == nil)
+	defer full.Close()
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"--help"}, {"status", "--control", f.path}, {"doctor", "--control", f.path}} {
+		var stderr strings.Builder
+		cmd := as(t, "tablecloth", args...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		cmd.Run()
+		if n := cmd.ProcessState.ExitCode(); n != exitFailed || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%q: exit status %d: %s", args, n, &stderr)
+		}
+	}
+}
+
 func TestUpgradePassesOnWhatIsAsked(t *testing.T) {
 	asked := make(chan control.UpgradeRequest, 1)
 	f := startService(t, &fakeService{upgrade: func(_ context.Context, r control.UpgradeRequest) control.Outcome {
