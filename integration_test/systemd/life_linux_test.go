@@ -82,7 +82,7 @@ func TestSocketUnitRestart(t *testing.T) {
 		if r := u.show("Result"); r != "success" {
 			t.Errorf("Result=%s", r)
 		}
-		// systemd closes sockets in the background: stopped may come first.
+		// systemd closes what it has stored in the background, after it has said stopped.
 		proctest.Poll(t, "the end of the socket", u.refused)
 	})
 }
