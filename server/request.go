@@ -218,7 +218,7 @@ func (x *request) beginShared(status int, final bool) error {
 // waitAlone gives up x.mu until the request's goroutines have ended, or the time
 // is over; 0: however long it takes.
 func (x *request) waitAlone(d time.Duration) {
-	if x.joined.Load() == 0 {
+	if x.joined.Load() <= 0 { // ended: a handler has kept its writer too long
 		return
 	}
 	m := x.extras()

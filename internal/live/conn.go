@@ -33,8 +33,8 @@ type conn struct {
 	account Account  // nil: none
 	over    net.Conn // what net/http has on top: TLS, or a wrapper that we don't know; nil: nothing
 
-	// What each request needs is together: at most loads it isn't in the
-	// processor's caches when a request comes.
+	// What each request needs is together: it is seldom in the processor's caches
+	// when a request comes.
 
 	state    atomic.Uint32 // phase
 	limited  atomic.Bool   // writes have, or had, a deadline
