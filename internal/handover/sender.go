@@ -214,37 +214,45 @@ func (s *Sender) Close(ctx context.Context) (int, error) {
 	}
 	n, v, err := int(s.sent), s.version, s.err
 	left := len(s.queue) + len(s.flight)
-	s.mu.Unlock()
-	if err == nil && left > 0 {
-		return n, ctx.Err() // the link stays: what is in flight may still be answered
+	if err == nil && left == 0 {
+		s.failLocked(ErrClosed) // now: who has reserved must not put any more
 	}
-	if err == nil && v > 0 {
+	s.mu.Unlock()
+	switch {
+	case err == nil && left > 0:
+		return n, ctx.Err() // the link stays: what is in flight may still be answered
+	case err == nil && v > 0:
 		err = s.l.Send(appendEnd(nil, v, uint32(n)))
 	}
-	s.fail(ErrClosed)
-	s.closed.Do(func() { close(s.over) })
 	s.l.Close()
-	s.ended.Wait()
+	if left == 0 { // else listen stays, and gives back what proves to be nobody else's
+		s.closed.Do(func() { close(s.over) })
+		s.ended.Wait()
+	}
 	return n, err
 }
 
 // fail gives back what was not sent. What was sent stays in flight.
 func (s *Sender) fail(err error) {
 	s.mu.Lock()
-	if s.err != nil {
-		s.mu.Unlock()
-		return
-	}
-	s.err = err
-	back := s.queue
-	s.queue = nil
-	s.due -= len(back)
-	close(s.failed)
-	s.cond.Broadcast()
+	back := s.failLocked(err)
 	s.mu.Unlock()
 	for _, it := range back {
 		it.settle(it, err)
 	}
+}
+
+// failLocked needs s.mu. It returns what is to be given back.
+func (s *Sender) failLocked(err error) (back []*Item) {
+	if s.err != nil {
+		return nil
+	}
+	s.err = err
+	back, s.queue = s.queue, nil
+	s.due -= len(back)
+	close(s.failed)
+	s.cond.Broadcast()
+	return back
 }
 
 // send runs until the sender fails or is closed.
