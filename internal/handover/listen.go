@@ -19,6 +19,7 @@ var errAborted = errors.New("receiver gave up")
 // listen is the sender's ear. It settles what is in flight as soon as it is
 // certain whose it is.
 func (s *Sender) listen() {
+	defer s.l.Close() // Close doesn't while something is in flight
 	woken := make(chan struct{})
 	s.ended.Go(func() {
 		select {

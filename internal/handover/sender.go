@@ -198,7 +198,8 @@ func (s *Sender) Err() error {
 
 // Close waits until everything that was Put is settled, tells the receiver that
 // this was all, and closes the link. It returns the number of connections moved,
-// and ctx.Err() or why the sender had failed.
+// and ctx.Err() or why the sender had failed: then what is in flight may be settled
+// later, as soon as it is certain whose it is.
 func (s *Sender) Close(ctx context.Context) (int, error) {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -218,17 +219,15 @@ func (s *Sender) Close(ctx context.Context) (int, error) {
 		s.failLocked(ErrClosed) // now: who has reserved must not put any more
 	}
 	s.mu.Unlock()
-	switch {
-	case err == nil && left > 0:
-		return n, ctx.Err() // the link stays: what is in flight may still be answered
-	case err == nil && v > 0:
+	if left > 0 { // the link stays: it may still be answered, or prove to be nobody else's
+		return n, cmp.Or(err, ctx.Err())
+	}
+	if err == nil && v > 0 {
 		err = s.l.Send(appendEnd(nil, v, uint32(n)))
 	}
+	s.closed.Do(func() { close(s.over) })
 	s.l.Close()
-	if left == 0 { // else listen stays, and gives back what proves to be nobody else's
-		s.closed.Do(func() { close(s.over) })
-		s.ended.Wait()
-	}
+	s.ended.Wait()
 	return n, err
 }
 
