@@ -44,6 +44,7 @@ type Conn struct {
 	Else   Judgment      // in Sent only: what it would have been, for if its receiver is dead as well
 	Taken  bool          // in Sent only: its receiver has read from it, or written to it
 	Quiet  time.Duration // nothing has been sent or received for so long
+	Waits  bool          // for an answer: some of the next request was there
 }
 
 // Counts says what became of the connections of a worker.

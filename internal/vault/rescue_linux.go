@@ -270,7 +270,7 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 	if r.options.NoIdle && (j.Verdict == Idle || j.Verdict == Done) {
 		j.Verdict = Ended
 	}
-	conn.Quiet = counters.Quiet
+	conn.Quiet, conn.Waits = counters.Quiet, counters.Unread > j.Skip
 	conn.RX, conn.TX = counters.Consumed+j.Skip, counters.Written
 	return conn, j
 }

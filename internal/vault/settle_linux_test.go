@@ -240,22 +240,24 @@ func TestDisputed(t *testing.T) {
 }
 
 func TestUnreadRestOfARequestIsSkipped(t *testing.T) {
-	peer, ours := pair(t)
-	peer.Write([]byte("POST body, next"))
-	io.ReadFull(ours, make([]byte, 5))
-	ours.Write([]byte("answer"))
-	fd := descriptor(ours)
-	waitUnread(t, fd, 10)
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	must(t, err)
-	r := judge(t, Options{}, fetched{fd: dup, line: Line{State: HTTP1, Running: true, End: 6, ReqEnd: 9}})
-	if len(r.Idle) != 1 || r.Idle[0].RX != 9 || r.Idle[0].TX != 6 {
-		t.Fatalf("%+v", r)
-	}
-	unix.Close(dup)
-	peer.CloseWrite()
-	if rest, _ := io.ReadAll(ours); string(rest) != ", next" {
-		t.Errorf("%q", rest)
+	for _, next := range []string{"", ", next"} {
+		peer, ours := pair(t)
+		peer.Write([]byte("POST body" + next))
+		io.ReadFull(ours, make([]byte, 5))
+		ours.Write([]byte("answer"))
+		fd := descriptor(ours)
+		waitUnread(t, fd, uint64(4+len(next)))
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		r := judge(t, Options{}, fetched{fd: dup, line: Line{State: HTTP1, Running: true, End: 6, ReqEnd: 9}})
+		if len(r.Idle) != 1 || r.Idle[0].RX != 9 || r.Idle[0].TX != 6 || r.Idle[0].Waits != (next != "") {
+			t.Fatalf("%q: %+v", next, r)
+		}
+		unix.Close(dup)
+		peer.CloseWrite()
+		if rest, _ := io.ReadAll(ours); string(rest) != next {
+			t.Errorf("%q", rest)
+		}
 	}
 }
 

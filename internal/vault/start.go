@@ -36,7 +36,7 @@ var started atomic.Bool
 // Start makes the vault of this process, and tries it: the keeper's part is
 // played with a connection over loopback, which must come out of the vault with
 // the right counts. It takes less than a millisecond of work; the self-test is
-// given up after two seconds.
+// given up after ten seconds.
 //
 // Call it early, for the vault keeps the memory that the process has at that
 // moment: pages which the worker changes later are then there twice, and what

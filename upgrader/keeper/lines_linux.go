@@ -242,7 +242,8 @@ func kin(pid int) []int {
 func (s *service) hungUp(p *process) {
 	if s.procs[p.proc] == p && p.line != nil {
 		p.line.Close()
-		p.line = nil
+		p.line, p.hungUp = nil, time.Now()
+		time.AfterFunc(lastBreath, func() { s.a.post(s.place) })
 	}
 }
 

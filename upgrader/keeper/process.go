@@ -27,6 +27,7 @@ type process struct {
 	status                  *kept.Status
 	build                   string
 	line                    line
+	hungUp                  time.Time // when it closed its line
 	helloed                 bool
 	signals                 []syscall.Signal // for when it has been started
 	probing                 chan struct{}    // closed when nothing has to be found out any more

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ func (s *service) place() {
 	case len(takers) == 0:
 		return
 	}
+	slices.SortFunc(s.stranded, sooner)
 	shares := make([][]stranded, len(takers))
 	for i, c := range s.stranded {
 		shares[i%len(takers)] = append(shares[i%len(takers)], c)
@@ -55,6 +57,21 @@ func (s *service) place() {
 			s.handOn(p, shares[i])
 		}
 	}
+}
+
+// sooner is the order in which workers get connections: who waits for an answer
+// before who doesn't, and longest. So everybody has a turn, however short-lived the
+// workers are.
+func sooner(a, b stranded) int {
+	switch {
+	case a.Waits && b.Waits:
+		return a.since.Compare(b.since)
+	case a.Waits:
+		return -1
+	case b.Waits:
+		return 1
+	}
+	return 0
 }
 
 // takers are the workers which connections can go to: those that aren't about to
@@ -77,6 +94,10 @@ func (s *service) takers() (good []*process) {
 	return good
 }
 
+// lastBreath is how long after a worker has closed its line it may be about to die: it
+// counts as dead only when it has closed all else.
+const lastBreath = 5 * time.Second
+
 // expects reports whether a worker is on its way, or will be.
 func (s *service) expects() bool {
 	if s.state.change != nil || s.state.further != nil {
@@ -90,7 +111,8 @@ func (s *service) expects() bool {
 		if w == nil {
 			continue
 		}
-		if p := s.procs[w.proc]; p == nil || isClosed(p.estate.gone) { // which the state doesn't know yet
+		// Its death the state doesn't know yet.
+		if p := s.procs[w.proc]; p == nil || isClosed(p.estate.gone) || p.line == nil && time.Since(p.hungUp) < lastBreath {
 			return true
 		}
 	}
