@@ -3,6 +3,7 @@ package upgrader
 import (
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
@@ -11,6 +12,7 @@ import (
 // Signals of one kind that come faster than they are read are one.
 func (u *Upgrader) listenToSignals() {
 	terminal := u.terminal()
+	signals := slices.Concat(u.upgradeSignals(), u.o.StopSignals)
 	upgrades, stops := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	notify(upgrades, u.upgradeSignals())
 	notify(stops, u.o.StopSignals)
@@ -48,8 +50,8 @@ func (u *Upgrader) listenToSignals() {
 	}()
 	u.hearOut = func() {
 		ignored := make(chan os.Signal, 1) // else they would have their default effect
-		notify(ignored, u.upgradeSignals())
-		notify(ignored, u.o.StopSignals)
+		notify(ignored, signals)
+		awaitPending(signals)
 		signal.Stop(upgrades) // returns when what this process has got is in the channel
 		signal.Stop(stops)
 		done := make(chan struct{})

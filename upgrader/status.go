@@ -26,12 +26,18 @@ func (u *Upgrader) OnStatus(fill func(g *control.Generation)) {
 
 // Status tells how things are. After Close only what is left to tell.
 func (u *Upgrader) Status() Status {
-	s := Status{Version: 1, Mode: "alone"}
+	s, _ := u.status()
+	return s
+}
+
+// status tells also whether this generation still is one.
+func (u *Upgrader) status() (s Status, alive bool) {
+	s = Status{Version: 1, Mode: "alone"}
 	if u.kept {
 		s.Mode = "kept"
 	}
-	u.ask(func(l *life) { s.Services = []control.Service{l.service()} })
-	return s
+	alive = u.ask(func(l *life) { s.Services = []control.Service{l.service()} })
+	return s, alive
 }
 
 // service describes the service as this generation sees it.
@@ -133,7 +139,12 @@ func (l *life) reportDrain(h heir) {
 // backend is the Upgrader as a control socket shows it.
 type backend struct{ u *Upgrader }
 
-func (b backend) Status() control.Status { return b.u.Status() }
+func (b backend) Status() control.Status {
+	if s, alive := b.u.status(); alive {
+		return s
+	}
+	return control.Status{} // the next generation is to be asked
+}
 
 func (b backend) Upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {
 	if err := anothers(append(r.Services, r.Service)); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -121,10 +122,12 @@ type fakeService struct {
 }
 
 func (f *fakeService) Status() control.Status {
-	if f.status == nil {
-		return control.Status{}
+	st := control.Status{}
+	if f.status != nil {
+		st = f.status()
 	}
-	return f.status()
+	st.Mode = cmp.Or(st.Mode, "alone")
+	return st
 }
 
 func (f *fakeService) Upgrade(ctx context.Context, r control.UpgradeRequest) control.Outcome {

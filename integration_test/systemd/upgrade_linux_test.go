@@ -20,8 +20,7 @@ func TestUnits(t *testing.T) {
 		u.startWhenReady()
 		load, report := u.clients()
 		u.upgrades(load.Answered, count(2, 20))
-		u.failedUpgrade()
-		u.upgradeDuringDrain()
+		u.upgradeDuringDrain(u.failedUpgrade())
 		if err := report().Err(); err != nil {
 			t.Error(err)
 		}
@@ -112,8 +111,8 @@ func (u *unit) upgrades(answered func(int) <-chan struct{}, n int) {
 }
 
 // failedUpgrade: reload says so where the kind of unit can tell, and nothing
-// else has changed.
-func (u *unit) failedUpgrade() {
+// else has changed. It returns the generation of the next upgrade, which succeeds.
+func (u *unit) failedUpgrade() (next int) {
 	u.t.Helper()
 	serving, generation := u.who()
 	u.write(fileFail, "exit")
@@ -138,16 +137,24 @@ func (u *unit) failedUpgrade() {
 		u.await("StatusText", func(s string) bool { return strings.Contains(s, "failed") })
 	}
 	u.systemctl("reload", u.name)
-	if pid, g := u.who(); pid == serving && !u.kept {
+	pid, g := u.who()
+	if u.kept { // the keeper doesn't wait until its old workers have stopped accepting
+		proctest.Poll(u.t, "the next generation", func() bool {
+			pid, g = u.who()
+			return pid != serving
+		})
+	}
+	if pid == serving {
 		u.t.Errorf("generation %d after %d: the next upgrade changed nothing", g, generation)
 	}
+	return g
 }
 
 // upgradeDuringDrain: what is under way is answered by the generation that has
 // begun it, whatever comes after.
-func (u *unit) upgradeDuringDrain() {
+func (u *unit) upgradeDuringDrain(generation int) {
 	u.t.Helper()
-	first, generation := u.who()
+	first, _ := u.who()
 	long := u.begin(time.Second / 2)
 	u.systemctl("reload", u.name)
 	u.systemctl("reload", u.name)

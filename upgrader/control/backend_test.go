@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -23,7 +24,11 @@ type fakeBackend struct {
 	notReady bool
 }
 
-func (b *fakeBackend) Status() Status { return b.status }
+func (b *fakeBackend) Status() Status {
+	st := b.status
+	st.Mode = cmp.Or(st.Mode, "alone")
+	return st
+}
 
 func (b *fakeBackend) Upgrade(ctx context.Context, r UpgradeRequest) Outcome {
 	if b.upgrade == nil {

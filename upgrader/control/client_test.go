@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -340,6 +341,26 @@ func TestStatusIsThatOfTheSuccessor(t *testing.T) {
 	}
 	if err := <-asked; err != nil {
 		t.Error(err)
+	}
+}
+
+// ending has nothing to tell once, as a generation that is over when it is asked.
+type ending struct {
+	fakeBackend
+	told atomic.Bool
+}
+
+func (e *ending) Status() Status {
+	if e.told.Swap(true) {
+		return e.fakeBackend.Status()
+	}
+	return Status{}
+}
+
+func TestStatusOfNobody(t *testing.T) {
+	e := &ending{fakeBackend: fakeBackend{status: Status{Mode: "kept"}}}
+	if st, err := serve(t, &Server{Backend: e}).Status(soon(t)); err != nil || st.Mode != "kept" {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 

@@ -214,6 +214,9 @@ func checkVersion(r *http.Request) error {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	st := s.Backend.Status()
+	if st.Mode == "" {
+		panic(http.ErrAbortHandler)
+	}
 	st.Version = Version
 	writeJSON(w, http.StatusOK, st)
 }

@@ -303,7 +303,8 @@ type BroadcastAnswer struct {
 // Backend is what a control socket is a door to. Its methods may be called
 // from many goroutines.
 type Backend interface {
-	// Status tells how things are. It doesn't block.
+	// Status tells how things are. It doesn't block. Without a Mode it is nobody's:
+	// then the asker's connection is cut, and a Client asks whoever listens now.
 	Status() Status
 	// Upgrade blocks until the outcome is known, or ctx is done: that cancels
 	// the upgrade, unless others have asked for it too.

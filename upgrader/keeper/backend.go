@@ -165,11 +165,13 @@ func (s *service) serves() bool {
 func (b backend) Status() control.Status {
 	st := control.Status{Version: control.Version, Mode: "kept",
 		Keeper: &control.Process{PID: os.Getpid(), Started: b.a.started, Binary: ownPath()}}
-	b.a.ask(func() {
+	if !b.a.ask(func() {
 		for _, s := range b.a.services {
 			st.Services = append(st.Services, s.describe())
 		}
-	})
+	}) {
+		return control.Status{}
+	}
 	measure(st.Keeper)
 	for i := range st.Services {
 		for j := range st.Services[i].Generations {

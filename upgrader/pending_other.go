@@ -1,0 +1,7 @@
+//go:build !linux
+
+package upgrader
+
+import "os"
+
+func awaitPending([]os.Signal) {}
