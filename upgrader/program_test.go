@@ -127,6 +127,9 @@ func serveLines(u *Upgrader, s settings) error {
 		if s.Misbehave == "deaf" {
 			select {}
 		}
+		if d == nil { // taken back already
+			continue
+		}
 		served := make(chan struct{})
 		go func() { conns.Wait(); close(served) }()
 		select {

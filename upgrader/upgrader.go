@@ -215,7 +215,8 @@ func (u *Upgrader) Exit() <-chan struct{} {
 	return u.exit
 }
 
-// Drain tells how to end; nil while Exit is open.
+// Drain tells how to end; nil while Exit is open: again, where the successor has died
+// since Exit was closed.
 func (u *Upgrader) Drain() *Drain {
 	u.mu.Lock()
 	defer u.mu.Unlock()
