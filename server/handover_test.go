@@ -3,6 +3,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,6 +31,14 @@ func successors(t *testing.T) (old, next *fakeGeneration) {
 
 func succeeds(t *testing.T, old, next *fakeGeneration) {
 	t.Helper()
+	ours, theirs := linked(t)
+	old.to, next.from = ours, make(chan *link.Conn, 1)
+	next.from <- theirs
+}
+
+// linked returns both ends of a link.
+func linked(t *testing.T) (ours, theirs *link.Conn) {
+	t.Helper()
 	ours, file, err := link.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -44,12 +53,10 @@ func succeeds(t *testing.T, old, next *fakeGeneration) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := link.New(fd)
-	if err != nil {
+	if theirs, err = link.New(fd); err != nil {
 		t.Fatal(err)
 	}
-	old.to, next.from = ours, make(chan *link.Conn, 1)
-	next.from <- theirs
+	return ours, theirs
 }
 
 func generationNumber(n string) http.HandlerFunc {
@@ -227,3 +234,45 @@ type mute struct{}
 
 func (mute) Claim(*handover.Item) error { select {} }
 func (mute) Adopt(*handover.Item)       {}
+
+// Who wants to send connections is greeted if it came before the drain, and turned
+// away at once if it comes later: it would wait, with its connections, for as long as
+// this generation drains.
+func TestSendersAtTheBeginningOfADrain(t *testing.T) {
+	for range 20 { // one that has come and isn't seen was overlooked half of the time
+		gen := newFake()
+		gen.from = make(chan *link.Conn, 2)
+		h := newSlow()
+		r := startOn(t, t.Context(), gen, Options{}, web(h.ServeHTTP))
+		busy := dial(t, r.Addr("web"))
+		busy.send("GET", "/slow", "")
+		<-h.began
+		early, late := sends(t, gen), (*link.Conn)(nil)
+		r.replace(t)
+		if m, err := early.Recv(); err != nil {
+			t.Errorf("not greeted, but %v", err)
+		} else {
+			m.Close()
+		}
+		early.Close()
+		proctest.Poll(t, "the closed door", func() bool {
+			late = sends(t, gen)
+			m, err := late.Recv()
+			m.Close()
+			late.Close()
+			return errors.Is(err, io.EOF)
+		})
+		close(h.release)
+		busy.answer()
+		r.wantEnd(t)
+	}
+}
+
+// sends is another process's end of a link to that generation.
+func sends(t *testing.T, gen *fakeGeneration) *link.Conn {
+	t.Helper()
+	ours, theirs := linked(t)
+	ours.SetReadDeadline(time.Now().Add(proctest.Patience(t)))
+	gen.from <- theirs
+	return ours
+}

@@ -10,19 +10,6 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// receive takes over connections of other processes; those that come before open
-// is done.
-func (s *Server) receive(open context.Context, sources <-chan *link.Conn) {
-	for {
-		select {
-		case l := <-sources:
-			s.intake.work.run(func() { s.receiveFrom(s.intake.ctx, l) })
-		case <-open.Done():
-			return
-		}
-	}
-}
-
 // receiveFrom takes over what comes through one link, until it is at its end.
 func (s *Server) receiveFrom(ctx context.Context, l *link.Conn) {
 	targets := make(map[string]handover.Target)

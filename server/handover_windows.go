@@ -9,7 +9,7 @@ import (
 
 // Connections can't travel on Windows, where no process follows another.
 
-func (s *Server) receive(context.Context, <-chan *link.Conn) {}
+func (s *Server) receiveFrom(_ context.Context, l *link.Conn) { l.Close() }
 
 func (s *Server) sender(*link.Conn, <-chan struct{}) *handover.Sender { return nil }
 
