@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -25,7 +26,7 @@ func TestAFailedUpgradeAndADeathHoursLater(t *testing.T) {
 			len(o.Output) != 1 || o.Output[0] != "last words of v2, which is bad" {
 			t.Fatalf("outcome %+v", o)
 		}
-		time.Sleep(5 * time.Hour)
+		proctest.Pace(5 * time.Hour)
 		w.children[0].die(syscall.WaitStatus(syscall.SIGKILL))
 		next := w.last()
 		if next == bad || next.program != "v1" || w.prepared != 2 {
@@ -65,14 +66,12 @@ func TestTheOldGenerationEndsAtTheKillTimeout(t *testing.T) {
 		if o := <-out; o.Result != control.Ready {
 			t.Fatalf("outcome %+v", o)
 		}
-		time.Sleep(10*time.Second - 1)
-		if old.isDead() {
-			t.Error("killed too early")
+		drained := time.Now()
+		<-old.ended
+		if took := time.Since(drained); took != 10*time.Second {
+			t.Errorf("killed after %v", took)
 		}
-		time.Sleep(time.Nanosecond)
-		if !old.isDead() {
-			t.Error("not killed in time")
-		}
+		synctest.Wait()
 		if got := fmt.Sprint(old.signals); got != fmt.Sprint([]syscall.Signal{syscall.SIGTERM, syscall.SIGCONT, syscall.SIGKILL}) {
 			t.Errorf("signals %s", got)
 		}
@@ -87,11 +86,9 @@ func TestBackoffGiveUpPauseAndRecovery(t *testing.T) {
 		w.mu.Unlock()
 		start := time.Now()
 		w.children[0].die(exited(1)) // quick, 1 of 6
-		for w.status().State != control.GaveUp {
-			time.Sleep(10 * time.Millisecond)
-			if time.Since(start) > time.Minute {
-				t.Fatal("never gives up")
-			}
+		gaveUp := w.await(control.EventGiveUp, 0)
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("gives up after %v", took)
 		}
 		if n := w.count(); n != 6 {
 			t.Errorf("%d processes before it gave up, not 6", n)
@@ -106,19 +103,17 @@ func TestBackoffGiveUpPauseAndRecovery(t *testing.T) {
 			gaps = append(gaps, gap)
 		}
 		t.Logf("backoff %v", gaps)
-		s := w.status()
-		gaveUp := time.Now()
-		if s.RetryAt == nil || s.RetryAt.Sub(gaveUp) > time.Minute || s.RetryAt.Sub(gaveUp) < time.Minute-time.Second {
-			t.Errorf("retry at %v, now %v", s.RetryAt, gaveUp)
+		s, now := w.status(), time.Now()
+		if s.State != control.GaveUp || s.RetryAt == nil || s.RetryAt.Sub(now) > time.Minute || s.RetryAt.Sub(now) < time.Minute-time.Second {
+			t.Fatalf("%s, retry at %v, now %v", s.State, s.RetryAt, now)
 		}
 		w.mu.Lock()
 		w.fate = func(c *fakeChild) { c.ready() }
 		w.mu.Unlock()
-		time.Sleep(time.Until(*s.RetryAt) - 1)
-		if n := w.count(); n != 6 {
-			t.Error("started during the pause")
+		w.await(control.EventReady, gaveUp.Seq)
+		if at := w.children[6].at; !at.Equal(*s.RetryAt) || w.count() != 7 {
+			t.Errorf("started at %v, not at %v, of %d", at, *s.RetryAt, w.count())
 		}
-		time.Sleep(time.Nanosecond)
 		if s := w.status(); s.State != control.Serving || s.Crashes != 0 || s.RetryAt != nil {
 			t.Errorf("after the pause: %+v", s)
 		}
@@ -143,7 +138,7 @@ func TestAnUpgradeEndsThePause(t *testing.T) {
 		if o := <-out; o.Result != control.Ready || w.status().State != control.Serving {
 			t.Errorf("%+v, %+v", o, w.status())
 		}
-		time.Sleep(2 * time.Minute) // the pause's timer changes nothing
+		proctest.Quiet(2 * time.Minute) // the pause's timer changes nothing
 		if w.count() != n+1 {
 			t.Error("something was started when the pause would have been over")
 		}
@@ -198,21 +193,23 @@ func TestTheWatchdogOfAWorker(t *testing.T) {
 	keepFake(t, Service{Watchdog: 5 * time.Second}, func(w *world) {
 		c := w.last()
 		c.ready()
-		time.Sleep(time.Hour) // it has never pinged: nothing is expected
+		proctest.Quiet(time.Hour) // it has never pinged: nothing is expected
 		if c.isDead() {
 			t.Fatal("killed without ever having sent a sign of life")
 		}
 		s, p := c.process()
+		var pinged time.Time
 		for range 10 {
 			w.a.ask(func() { s.pet(p) })
-			time.Sleep(4 * time.Second)
+			pinged = time.Now()
+			proctest.Pace(4 * time.Second)
 		}
 		if c.isDead() {
 			t.Fatal("killed while it pinged")
 		}
-		time.Sleep(1 * time.Second)
-		if !c.isDead() || w.last() == c {
-			t.Error("not replaced after it had fallen silent")
+		<-c.ended
+		if silent := time.Since(pinged); silent != 5*time.Second || w.last() == c {
+			t.Errorf("replaced: %v, after %v of silence", w.last() != c, silent)
 		}
 	})
 }
@@ -227,10 +224,10 @@ func TestNothingIsLeftInTheKeeper(t *testing.T) {
 			if i%2 == 0 {
 				<-w.upgrade(control.UpgradeRequest{Restart: i%4 == 0})
 			} else {
-				time.Sleep(2 * time.Second)
+				proctest.Pace(2 * time.Second)
 				w.last().die(exited(1))
 			}
-			time.Sleep(time.Minute)
+			proctest.Pace(time.Minute)
 			synctest.Wait()
 		}
 		w.a.ask(func() {
@@ -255,11 +252,11 @@ func TestATimeoutThatCameTooLate(t *testing.T) {
 		busy := make(chan struct{})
 		w.a.post(func() { <-busy })
 		w.a.post(func() { s.ready(first, "notify", true) })
-		time.Sleep(20 * time.Second)
+		proctest.Pace(20 * time.Second)
 		synctest.Wait() // both are in the inbox
 		close(busy)
 		second := w.last()
-		time.Sleep(19 * time.Second)
+		proctest.Quiet(19 * time.Second)
 		if second.isDead() {
 			t.Fatal("killed before its time was over")
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/kept"
+	"github.com/tablecloth-go/tablecloth/internal/proctest"
 	"github.com/tablecloth-go/tablecloth/internal/vault"
 )
 
@@ -27,22 +28,31 @@ func TestStrandedWhileAWorkerDies(t *testing.T) {
 			keepFake(t, Service{}, func(w *world) {
 				w.last().ready()
 				s, p := w.last().process()
+				hungUp := time.Now()
 				w.a.ask(func() {
 					p.line = noLine{}
 					s.hungUp(p)
 					s.strand([]stranded{{Conn: vault.Conn{FD: -1}}})
 				})
+				left := func() (kept int, untaken int64) {
+					w.a.ask(func() { kept, untaken = len(s.stranded), s.rescued.Untaken })
+					return kept, untaken
+				}
 				if dies {
-					time.Sleep(lastBreath / 2)
+					proctest.Pace(lastBreath / 2)
 					w.last().die(syscall.WaitStatus(syscall.SIGKILL))
 					synctest.Wait()
-				} else {
-					time.Sleep(lastBreath + time.Second)
+					if kept, untaken := left(); kept != 1 || untaken != 0 {
+						t.Errorf("%d kept, %d ended", kept, untaken)
+					}
+					return
 				}
-				kept, untaken := 0, int64(0)
-				w.a.ask(func() { kept, untaken = len(s.stranded), s.rescued.Untaken })
-				if dies && (kept != 1 || untaken != 0) || !dies && (kept != 0 || untaken != 1) {
-					t.Errorf("%d kept, %d ended", kept, untaken)
+				proctest.Poll(t, "the end of what nobody takes", func() bool {
+					kept, untaken := left()
+					return kept == 0 && untaken == 1
+				})
+				if after := time.Since(hungUp); after < lastBreath {
+					t.Errorf("ended after %v", after)
 				}
 			})
 		})

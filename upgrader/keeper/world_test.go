@@ -16,7 +16,8 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
-// world is an operating system whose processes do what the test says.
+// world is an operating system whose processes do what the test says. Its clock is
+// that of a synctest bubble: time passes, and takes none, when everybody waits.
 type world struct {
 	t        *testing.T
 	a        *actor
@@ -35,8 +36,8 @@ type fakeChild struct {
 	pid     int
 	program string
 	signals []syscall.Signal
-	deaf    bool // ignores SIGTERM
-	dead    bool
+	deaf    bool          // ignores SIGTERM
+	ended   chan struct{} // closed
 	at      time.Time
 }
 
@@ -60,8 +61,10 @@ func (c *fakeChild) Signal(sig syscall.Signal) error {
 
 func (c *fakeChild) die(status syscall.WaitStatus) {
 	c.w.mu.Lock()
-	was := c.dead
-	c.dead = true
+	was := isClosed(c.ended)
+	if !was {
+		close(c.ended)
+	}
 	c.w.mu.Unlock()
 	if !was {
 		go c.l.ended(end{status: status, output: c.Output()})
@@ -70,9 +73,7 @@ func (c *fakeChild) die(status syscall.WaitStatus) {
 
 func (c *fakeChild) isDead() bool {
 	synctest.Wait()
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	return c.dead
+	return isClosed(c.ended)
 }
 
 func (c *fakeChild) ready() {
@@ -127,7 +128,7 @@ func (w *world) system() system {
 		},
 		start: func(l *launch) {
 			w.mu.Lock()
-			c := &fakeChild{w: w, l: l, pid: 10000000 + len(w.children), program: l.program.path, at: time.Now()}
+			c := &fakeChild{w: w, l: l, pid: 10000000 + len(w.children), program: l.program.path, ended: make(chan struct{}), at: time.Now()}
 			w.children = append(w.children, c)
 			fate := w.fate
 			w.mu.Unlock()
@@ -160,6 +161,19 @@ func (w *world) last() *fakeChild {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.children[len(w.children)-1]
+}
+
+// await returns the first event of that kind behind number seq.
+func (w *world) await(kind string, seq uint64) control.Event {
+	w.t.Helper()
+	r := w.a.events.Follow(seq)
+	for {
+		for _, e := range r.Next(w.t.Context()) {
+			if e.Kind == kind {
+				return e
+			}
+		}
+	}
 }
 
 func (w *world) count() int {
