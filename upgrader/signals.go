@@ -12,10 +12,10 @@ import (
 // Signals of one kind that come faster than they are read are one.
 func (u *Upgrader) listenToSignals() {
 	terminal := u.terminal()
-	signals := slices.Concat(u.upgradeSignals(), u.o.StopSignals)
+	ups, downs := u.upgradeSignals(), u.o.StopSignals
 	upgrades, stops := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	notify(upgrades, u.upgradeSignals())
-	notify(stops, u.o.StopSignals)
+	notify(upgrades, ups)
+	notify(stops, downs)
 	upgrade := func(s os.Signal) {
 		if terminal.gone() {
 			u.log.Info("the terminal is gone: stopping")
@@ -50,8 +50,9 @@ func (u *Upgrader) listenToSignals() {
 	}()
 	u.hearOut = func() {
 		ignored := make(chan os.Signal, 1) // else they would have their default effect
-		notify(ignored, signals)
-		awaitPending(signals)
+		both := slices.Concat(ups, downs)
+		notify(ignored, both)
+		awaitPending(both)
 		signal.Stop(upgrades) // returns when what this process has got is in the channel
 		signal.Stop(stops)
 		done := make(chan struct{})
