@@ -126,7 +126,7 @@ func (l *life) bereft(h heir) {
 	l.caught = nil
 	h.bury()
 	// Only now, so that no connection is accepted into a drain that is over.
-	if err := errors.Join(l.u.inventory.openGates(), l.u.succession.resume()); err != nil {
+	if err := errors.Join(l.u.inventory.reopenGates(), l.u.succession.resume()); err != nil {
 		l.u.log.WithError(err).Error("serving again, but not all is as it was")
 	}
 	l.event(control.Event{Kind: control.EventResumed, Text: "the successor died, the old generation serves again"})

@@ -74,6 +74,7 @@ type inventory struct {
 	held  []*item     // in use, and for the next one
 	asked map[key]int // how often, Ord being 0
 	open  bool        // gates are
+	past  bool        // gates were open, or were to be: they stay shut until this generation serves again
 	paths []pathID    // of sockets that were closed: the file outlives them until the service ends
 	drops []pathID    // of sockets that this generation didn't want: the file goes when the predecessor has ended
 }
@@ -142,7 +143,8 @@ func (v *inventory) release(it *item) {
 	}
 }
 
-// openGates lets this generation serve.
+// openGates lets this generation serve, unless it is past that: a keeper may replace
+// a worker while it begins.
 func (v *inventory) openGates() error {
 	return v.openThose(func(*item) bool { return true })
 }
@@ -152,9 +154,20 @@ func (v *inventory) openServing() error {
 	return v.openThose(func(it *item) bool { return it.Key.Kind != controls })
 }
 
+// reopenGates lets it serve again, after shutGates.
+func (v *inventory) reopenGates() error {
+	v.mu.Lock()
+	v.past = false
+	v.mu.Unlock()
+	return v.openGates()
+}
+
 func (v *inventory) openThose(wanted func(*item) bool) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.past {
+		return nil
+	}
 	v.open = true
 	var errs []error
 	for _, it := range v.held {
@@ -165,12 +178,12 @@ func (v *inventory) openThose(wanted func(*item) bool) error {
 	return errors.Join(errs...)
 }
 
-// shutGates makes this generation stop accepting. When it returns nothing more
-// is accepted or read.
+// shutGates makes this generation stop accepting, until reopenGates. When it returns
+// nothing more is accepted or read.
 func (v *inventory) shutGates() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.open = false
+	v.open, v.past = false, true
 	for _, it := range v.held {
 		if it.gate != nil {
 			it.gate.Shut()

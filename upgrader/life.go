@@ -190,7 +190,7 @@ func (l *life) launchFor(waiters []*waiter) launch {
 		history: u.remember,
 		accepting: func(accept bool) error {
 			if accept {
-				return u.inventory.openGates()
+				return u.inventory.reopenGates()
 			}
 			u.inventory.shutGates()
 			return nil
