@@ -139,8 +139,7 @@ func TestRecordsWithoutRescue(t *testing.T) {
 }
 
 // TestKilledAllTheTime: a worker lives for some milliseconds, and many clients want
-// a connection for each request. What they lose is counted, and next to nothing: an
-// upgrade overtakes the last one here, whose connections are still on their way.
+// a connection for each request.
 func TestKilledAllTheTime(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -154,10 +153,6 @@ func TestKilledAllTheTime(t *testing.T) {
 			proctest.Pace(30 * time.Millisecond)
 		}
 	})
-	if wrong := r.counts["WRONG"]; wrong <= 1+r.counts["answered"]/10000 {
-		t.Logf("tolerated: %v", r.wrong)
-		r.wrong = nil
-	}
 	r.verdict(b)
 	testenv.Result(t, "%d kills: %v, rescued %+v", kills, r.counts, *b.status().Rescued)
 }
