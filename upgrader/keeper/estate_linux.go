@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -48,6 +49,7 @@ type stranded struct {
 	server  string // "": nobody knows
 	since   time.Time
 	refused int // so many workers would not have it
+	right   right
 }
 
 // bequest is what was found in an estate.
@@ -250,6 +252,15 @@ func (e *estate) holds() (map[uint64]vault.State, bool) {
 		}
 	}
 	return nil, false
+}
+
+// bequeathed are the connections of a dead worker that were its own, as far as is
+// known. It waits until they are.
+func (e *estate) bequeathed() map[uint64]bool {
+	<-e.opened
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.own)
 }
 
 // bind notes that one worker sends connections to another. link is the sender's

@@ -137,20 +137,28 @@ func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
 		return
 	}
 	// What was taken back may have gone on to another one, or have ended.
-	held := s.heldByAnyone()
+	cookies := make([]uint64, len(conns))
+	for i, c := range conns {
+		cookies[i] = c.Cookie()
+	}
+	mine := s.unheld(cookies)
 	own := conns[:0]
 	for _, c := range conns {
-		if held[c.Cookie()] || c.Touched() {
+		if mine[c.Cookie()] == 0 || c.Touched() {
 			c.Close()
 			continue
 		}
 		own = append(own, c)
 	}
-	conns = own
-	late := &bequest{Rescued: vault.Decide(conns, b.options)}
+	late := &bequest{Rescued: vault.Decide(own, b.options)}
 	p.estate.mu.Lock()
 	p.estate.record(late)
 	p.estate.mu.Unlock()
+	for i, c := range late.idle {
+		late.idle[i].right = mine[c.Cookie]
+		delete(mine, c.Cookie)
+	}
+	s.rights.dropAll(mine)
 	s.a.post(func() {
 		s.settleLate(p, late)
 	})
@@ -176,10 +184,7 @@ func (g *estate) afterwards() (map[uint64]bool, bool) {
 			if !isClosed(g.gone) {
 				return nil, false
 			}
-			<-g.opened
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			return g.own, true
+			return g.bequeathed(), true
 		}
 		theirs, leaving := map[uint64]bool{}, false
 		for c, state := range held {
@@ -204,32 +209,42 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 	}
 	gone := map[uint64]bool{}
 	for _, heir := range heirs {
-		if !isClosed(heir.gone) {
+		if _, known := heir.holds(); !isClosed(heir.gone) {
+			for _, c := range b.sent {
+				gone[c.Cookie] = gone[c.Cookie] || !known // it has heard it all
+			}
 			continue
 		}
 		<-heir.opened
 		heir.mu.Lock()
-		for c := range heir.left {
-			gone[c] = true
-		}
+		maps.Copy(gone, heir.left)
 		heir.mu.Unlock()
 	}
-	maps.Copy(gone, s.heldByAnyone())
+	var cookies []uint64
+	for _, c := range b.sent {
+		if !gone[c.Cookie] {
+			cookies = append(cookies, c.Cookie)
+		}
+	}
+	mine := s.unheld(cookies)
 	var idle []stranded
 	var over []vault.Farewell
 	var counts vault.Counts
 	for _, c := range b.sent {
-		if gone[c.Cookie] || c.Taken || !c.Untouched() {
+		c.right = mine[c.Cookie]
+		if c.right == 0 || c.Taken || !c.Untouched() {
 			unix.Close(c.FD)
 			continue
 		}
 		counts.Add(c.Else.Verdict)
 		if c.Else.Verdict == vault.Idle {
 			idle = append(idle, c)
+			delete(mine, c.Cookie)
 		} else {
 			over = append(over, c.farewell(b.options.Page))
 		}
 	}
+	s.rights.dropAll(mine)
 	s.a.post(func() { s.tellRescue(p, counts, 0) })
 	s.finish(over)
 	s.bring(idle)
@@ -270,26 +285,53 @@ func (e *estate) hearOut(fd int) {
 	}
 }
 
-// heldByAnyone finds the connections of all workers that live. One which moves
-// meanwhile may be looked for in vain where it comes to and then where it comes from:
-// so they are looked at again as long as some move, and at least once.
+// unheld tries for the right to connections, and returns those that nobody else has:
+// neither the keeper nor a worker. First the right: what a worker gets from the
+// keeper, or leaves to it, later than it was looked at is told by that.
+func (s *service) unheld(cookies []uint64) map[uint64]right {
+	mine := map[uint64]right{}
+	for _, c := range cookies {
+		if r := s.rights.try(c); r != 0 {
+			mine[c] = r
+		}
+	}
+	if len(mine) == 0 {
+		return mine
+	}
+	held := s.heldByAnyone()
+	for c, r := range mine {
+		if held[c] || !s.rights.has(c, r) {
+			s.rights.drop(c, r)
+			delete(mine, c)
+		}
+	}
+	return mine
+}
+
+// heldByAnyone finds the connections of all workers that live, or whose estate has not
+// come to the keeper yet. One which moves meanwhile may be looked for in vain where it
+// comes to and then where it comes from: so they are looked at again as long as some
+// move, and at least once.
 func (s *service) heldByAnyone() map[uint64]bool {
 	all := map[uint64]bool{}
 	const most = 10
 	for look, moving := 0, true; look < 2 || moving && look < most; look++ {
 		moving = false
 		for _, e := range s.estates() {
-			held, _ := e.holds()
+			held, ok := e.holds()
 			for c, state := range held {
 				all[c] = true
 				moving = moving || state == vault.Sent
+			}
+			if !ok && isClosed(e.gone) {
+				maps.Copy(all, e.bequeathed())
 			}
 		}
 	}
 	return all
 }
 
-// estates are those of all workers that live.
+// estates are those of all workers whose end the service hasn't heard of.
 func (s *service) estates() (all []*estate) {
 	s.a.ask(func() {
 		for _, p := range s.procs {

@@ -44,6 +44,7 @@ type service struct {
 	lastEnd  end
 	notes    []string
 	stranded []stranded
+	rights   rights // to connections
 	rescued  control.Rescued
 	past     *control.Conns // counted by workers that are gone; nil: by none
 	off      string         // why nothing can be rescued from the newest worker; "": it can, or it has no library

@@ -21,13 +21,23 @@ import (
 // bring gives connections to the actor, from elsewhere.
 func (s *service) bring(conns []stranded) {
 	if len(conns) > 0 && !s.a.post(func() { s.strand(conns) }) {
-		s.finish(farewells(conns))
+		s.finish(s.farewells(conns))
 	}
 }
 
-// strand holds connections until a worker takes them.
+// strand holds connections until a worker takes them: all to which the keeper has no
+// other descriptor that counts more.
 func (s *service) strand(conns []stranded) {
-	s.stranded = append(s.stranded, conns...)
+	for _, c := range conns {
+		switch {
+		case c.right == 0:
+			c.right = s.rights.take(c.Cookie)
+		case !s.rights.has(c.Cookie, c.right):
+			unix.Close(c.FD)
+			continue
+		}
+		s.stranded = append(s.stranded, c)
+	}
 	s.place()
 }
 
@@ -134,14 +144,14 @@ func (s *service) handOn(p *process, conns []stranded) {
 		s.abandon(conns)
 		return
 	}
-	h := &handing{to: p.estate, log: s.a.log}
+	h := &handing{to: p.estate, rights: &s.rights, log: s.a.log}
 	go func() {
 		n := h.run(l, conns)
 		if !s.a.post(func() {
 			s.handed(p, n)
 			s.abandon(h.unwanted)
 		}) {
-			s.finish(farewells(h.unwanted))
+			s.finish(s.farewells(h.unwanted))
 		}
 		s.bring(h.back)
 	}()
@@ -150,7 +160,7 @@ func (s *service) handOn(p *process, conns []stranded) {
 // abandon ends connections that nobody takes.
 func (s *service) abandon(conns []stranded) {
 	s.rescued.Untaken += int64(len(conns))
-	s.finish(farewells(conns))
+	s.finish(s.farewells(conns))
 }
 
 func (s *service) handed(p *process, n int) {
@@ -168,8 +178,9 @@ const (
 
 // handing is one delivery of connections to one worker.
 type handing struct {
-	to  *estate
-	log logrus.FieldLogger
+	to     *estate
+	rights *rights
+	log    logrus.FieldLogger
 
 	pending  sync.WaitGroup
 	mu       sync.Mutex
@@ -205,6 +216,7 @@ func (h *handing) run(l *link.Conn, conns []stranded) int {
 				return
 			}
 			it.Close()
+			h.rights.drop(c.Cookie, c.right)
 			h.mu.Lock()
 			h.moved++
 			h.mu.Unlock()
@@ -235,6 +247,7 @@ func (h *handing) returned(c stranded, err error) {
 	switch {
 	case twice:
 		unix.Close(c.FD)
+		h.rights.drop(c.Cookie, c.right)
 	case c.refused >= maxRefusals || errors.Is(err, handover.ErrNoServer) || errors.Is(err, handover.ErrVersion):
 		h.unwanted = append(h.unwanted, c)
 	default:
@@ -242,9 +255,10 @@ func (h *handing) returned(c stranded, err error) {
 	}
 }
 
-func farewells(conns []stranded) []vault.Farewell {
+func (s *service) farewells(conns []stranded) []vault.Farewell {
 	all := make([]vault.Farewell, len(conns))
 	for i, c := range conns {
+		s.rights.drop(c.Cookie, c.right)
 		all[i].FD = c.FD
 	}
 	return all

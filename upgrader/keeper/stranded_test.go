@@ -73,3 +73,46 @@ func TestWhoIsHandedOnFirst(t *testing.T) {
 		}
 	}
 }
+
+// Somebody finds out whose a connection is, late, and takes it only if nobody else has
+// it by then: not the keeper, and no worker that lives or has just died.
+func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
+	keepFake(t, Service{}, func(w *world) {
+		const cookie = 1
+		s, p := w.last().process()
+		strand := func(c stranded) (n int) {
+			w.a.ask(func() { s.strand([]stranded{c}); n = len(s.stranded) })
+			return n
+		}
+		mine := s.unheld([]uint64{cookie})
+		if mine[cookie] == 0 {
+			t.Error("nobody has it, and it can't be taken")
+		}
+		if len(s.unheld([]uint64{cookie})) > 0 {
+			t.Error("taken twice")
+		}
+		// It comes from the worker that had it meanwhile: that one counts.
+		if n := strand(stranded{Conn: vault.Conn{FD: -1, Cookie: cookie}}); n != 1 {
+			t.Errorf("%d stranded", n)
+		}
+		if n := strand(stranded{Conn: vault.Conn{FD: -1, Cookie: cookie}, right: mine[cookie]}); n != 1 {
+			t.Errorf("%d stranded, with one that is out of date", n)
+		}
+		if len(s.unheld([]uint64{cookie})) > 0 {
+			t.Error("taken from those that are stranded")
+		}
+		w.a.ask(func() { s.abandon(s.stranded); s.stranded = nil })
+		mine = s.unheld([]uint64{cookie})
+		if mine[cookie] == 0 {
+			t.Error("it has ended, and its right is still somebody's")
+		}
+		s.rights.dropAll(mine)
+
+		p.estate.own = map[uint64]bool{cookie: true}
+		close(p.estate.gone)
+		close(p.estate.opened)
+		if len(s.unheld([]uint64{cookie})) > 0 {
+			t.Error("taken from a worker that has just died")
+		}
+	})
+}
