@@ -152,11 +152,12 @@ func (r *rescue) judge(now time.Time) {
 	pages := pages{page: r.options.Page, now: now}
 	for _, f := range r.unique() {
 		if r.options.Disputed != nil && r.options.Disputed(f.cookie) {
-			if f.line.State == Free { // nothing is acknowledged before it is in the table
-				unix.Close(f.fd)
+			c, err := Inspect(f.fd)
+			d := Disputed{f, c, err == nil}
+			if !d.Marked() && c.Consumed+c.Written > 0 { // nothing is acknowledged before it is in the table
+				d.Close()
 			} else {
-				c, err := Inspect(f.fd)
-				r.Disputed = append(r.Disputed, Disputed{f, c, err == nil})
+				r.Disputed = append(r.Disputed, d)
 			}
 			continue
 		}
@@ -211,6 +212,10 @@ type Disputed struct {
 
 // Cookie identifies it.
 func (d Disputed) Cookie() uint64 { return d.f.cookie }
+
+// Marked reports whether the dead worker had it in its table. Else it was being accepted
+// or received.
+func (d Disputed) Marked() bool { return d.f.line.State != Free }
 
 // Touched reports whether something was read from or written to the connection
 // since the rescue. The dead worker can't have done it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ type stranded struct {
 	server  string // "": nobody knows
 	since   time.Time
 	refused int // so many workers would not have it
-	right   right
+	right   *right
 }
 
 // bequest is what was found in an estate.
@@ -139,8 +140,9 @@ func addresses(texts []string) (all []netip.AddrPort) {
 }
 
 // open rescues what can be rescued. The worker is dead, but not waited for. When
-// it returns the vault is dead too. nil: there was none.
-func (e *estate) open(o vault.Options) *bequest {
+// it returns the vault is dead too. nil: there was none. others are the estates of all
+// other workers.
+func (e *estate) open(o vault.Options, others func() []*estate) *bequest {
 	close(e.gone)
 	e.using.Lock() // an adoption may be under way
 	defer e.using.Unlock()
@@ -159,7 +161,7 @@ func (e *estate) open(o vault.Options) *bequest {
 	o.Others = e.others
 	givers := e.givers
 	e.mu.Unlock()
-	o.Disputed = disputed(givers, o.Timeout)
+	o.Disputed = e.disputed(givers, others, o.Timeout)
 	b := &bequest{Rescued: v.Rescue(context.Background(), o), options: o}
 	e.mu.Lock()
 	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
@@ -167,27 +169,53 @@ func (e *estate) open(o vault.Options) *bequest {
 	return b
 }
 
-// disputed finds what may belong to workers that were sending connections to the
-// dead one. They take back, at once, what it had not acknowledged, though it may
-// have it in its table. Of one that can't say so in time it may be any.
-func disputed(givers []*estate, timeout time.Duration) func(uint64) bool {
-	theirs := map[uint64]bool{}
-	for _, g := range givers {
-		held, err := g.held(timeout)
-		if err != nil && !errors.Is(err, errNoVault) {
-			return func(uint64) bool { return true }
-		}
-		for c := range held {
-			theirs[c] = true
-		}
+// disputed finds what may belong to workers that were sending connections to the dead
+// one. They take back, at once, what it had not acknowledged, though it may have it in
+// its table; and may have sent it on by now, to any of the others. Of one that can't
+// say so in time it may be any. nil: nothing is.
+func (e *estate) disputed(givers []*estate, others func() []*estate, timeout time.Duration) func(uint64) bool {
+	givers = slices.DeleteFunc(slices.Clone(givers), func(g *estate) bool { return g.diedBefore(e) })
+	if len(givers) == 0 {
+		return nil
 	}
-	return func(c uint64) bool { return theirs[c] }
+	theirs := map[uint64]bool{}
+	known := func(all []*estate) bool {
+		for _, g := range all {
+			if !g.tells(theirs, timeout, e) {
+				return false
+			}
+		}
+		return true
+	}
+	// What moves meanwhile is found where it was first, or where it came to.
+	if known(givers) && known(others()) && known(others()) {
+		return func(c uint64) bool { return theirs[c] }
+	}
+	return func(uint64) bool { return true }
+}
+
+// tells adds a worker's connections to all, unless it has no vault; false: it can't tell
+// in time, or may have got some since late died and is dead itself.
+func (e *estate) tells(all map[uint64]bool, timeout time.Duration, late *estate) bool {
+	held, err := e.held(timeout)
+	for c := range held {
+		all[c] = true
+	}
+	switch {
+	case isClosed(e.gone):
+		return e.diedBefore(late)
+	case errors.Is(err, errNoVault):
+		return true
+	}
+	return err == nil
 }
 
 // record needs e.mu.
 func (e *estate) record(b *bequest) {
 	for _, d := range b.Disputed {
-		e.left[d.Cookie()] = true
+		if d.Marked() { // else whoever was sending it has it still
+			e.left[d.Cookie()] = true
+		}
 	}
 	for _, c := range b.Idle {
 		e.left[c.Cookie] = true
@@ -231,6 +259,9 @@ var errNoVault = errors.New("no vault")
 // held tells which connections a living worker has; errNoVault: it is dead, or
 // nobody can ask.
 func (e *estate) held(timeout time.Duration) (map[uint64]vault.State, error) {
+	if isClosed(e.gone) { // and is being opened perhaps, by somebody who asks others
+		return nil, errNoVault
+	}
 	e.using.Lock()
 	defer e.using.Unlock()
 	if e.vault == nil {

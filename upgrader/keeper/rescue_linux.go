@@ -64,7 +64,7 @@ func (s *service) inherit(p *process, b *bequest) {
 	if b.Err != nil {
 		s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).WithError(b.Err).Error("connections could not be rescued")
 	}
-	s.strand(b.idle)
+	s.strand(s.claim(b.idle))
 	if len(b.Disputed) > 0 {
 		go s.sortOut(p, givers, b)
 	}
@@ -73,6 +73,19 @@ func (s *service) inherit(p *process, b *bequest) {
 	} else if l >= 0 {
 		unix.Close(l)
 	}
+}
+
+// claim returns those of a dead worker's connections that the keeper hasn't got yet.
+func (s *service) claim(conns []stranded) []stranded {
+	own := conns[:0]
+	for _, c := range conns {
+		if c.right = s.rights.take(c.Cookie); c.right == nil {
+			unix.Close(c.FD)
+			continue
+		}
+		own = append(own, c)
+	}
+	return own
 }
 
 // tellRescue counts, and tells who watches. took is 0 for those whose fate was
@@ -144,7 +157,7 @@ func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
 	mine := s.unheld(cookies)
 	own := conns[:0]
 	for _, c := range conns {
-		if mine[c.Cookie()] == 0 || c.Touched() {
+		if mine[c.Cookie()] == nil || c.Touched() {
 			c.Close()
 			continue
 		}
@@ -209,10 +222,7 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 	}
 	gone := map[uint64]bool{}
 	for _, heir := range heirs {
-		if _, known := heir.holds(); !isClosed(heir.gone) {
-			for _, c := range b.sent {
-				gone[c.Cookie] = gone[c.Cookie] || !known // it has heard it all
-			}
+		if !isClosed(heir.gone) {
 			continue
 		}
 		<-heir.opened
@@ -232,7 +242,7 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 	var counts vault.Counts
 	for _, c := range b.sent {
 		c.right = mine[c.Cookie]
-		if c.right == 0 || c.Taken || !c.Untouched() {
+		if c.right == nil || c.Taken || !c.Untouched() {
 			unix.Close(c.FD)
 			continue
 		}
@@ -288,10 +298,10 @@ func (e *estate) hearOut(fd int) {
 // unheld tries for the right to connections, and returns those that nobody else has:
 // neither the keeper nor a worker. First the right: what a worker gets from the
 // keeper, or leaves to it, later than it was looked at is told by that.
-func (s *service) unheld(cookies []uint64) map[uint64]right {
-	mine := map[uint64]right{}
+func (s *service) unheld(cookies []uint64) map[uint64]*right {
+	mine := map[uint64]*right{}
 	for _, c := range cookies {
-		if r := s.rights.try(c); r != 0 {
+		if r := s.rights.try(c); r != nil {
 			mine[c] = r
 		}
 	}
@@ -300,7 +310,7 @@ func (s *service) unheld(cookies []uint64) map[uint64]right {
 	}
 	held := s.heldByAnyone()
 	for c, r := range mine {
-		if held[c] || !s.rights.has(c, r) {
+		if held[c] || !s.rights.keep(c, r) {
 			s.rights.drop(c, r)
 			delete(mine, c)
 		}
@@ -317,7 +327,7 @@ func (s *service) heldByAnyone() map[uint64]bool {
 	const most = 10
 	for look, moving := 0, true; look < 2 || moving && look < most; look++ {
 		moving = false
-		for _, e := range s.estates() {
+		for _, e := range s.estates(nil) {
 			held, ok := e.holds()
 			for c, state := range held {
 				all[c] = true
@@ -331,11 +341,14 @@ func (s *service) heldByAnyone() map[uint64]bool {
 	return all
 }
 
-// estates are those of all workers whose end the service hasn't heard of.
-func (s *service) estates() (all []*estate) {
+// estates are those of all workers whose end the service hasn't heard of, but one; nil:
+// of all.
+func (s *service) estates(but *process) (all []*estate) {
 	s.a.ask(func() {
 		for _, p := range s.procs {
-			all = append(all, p.estate)
+			if p != but {
+				all = append(all, p.estate)
+			}
 		}
 	})
 	return all

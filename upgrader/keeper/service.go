@@ -44,7 +44,7 @@ type service struct {
 	lastEnd  end
 	notes    []string
 	stranded []stranded
-	rights   rights // to connections
+	rights   *rights // to connections
 	rescued  control.Rescued
 	past     *control.Conns // counted by workers that are gone; nil: by none
 	off      string         // why nothing can be rescued from the newest worker; "": it can, or it has no library
@@ -67,7 +67,7 @@ func newService(a *actor, d *design) *service {
 	a.lastService++
 	return &service{a: a, name: d.conf.Name, serial: a.lastService, conf: d.conf, sockets: d.sockets, pidfile: d.pidfile, state: newState(d.conf.policy()), designs: map[int]*design{},
 		procs: map[int]*process{}, programs: map[int]*program{}, timers: map[timerKey]*time.Timer{},
-		waiters: map[int]*waiter{}, began: map[int]time.Time{}, failures: map[int]failure{}}
+		waiters: map[int]*waiter{}, began: map[int]time.Time{}, failures: map[int]failure{}, rights: newRights()}
 }
 
 func (c *Service) policy() policy {

@@ -25,19 +25,9 @@ func (s *service) bring(conns []stranded) {
 	}
 }
 
-// strand holds connections until a worker takes them: all to which the keeper has no
-// other descriptor that counts more.
+// strand holds connections until a worker takes them.
 func (s *service) strand(conns []stranded) {
-	for _, c := range conns {
-		switch {
-		case c.right == 0:
-			c.right = s.rights.take(c.Cookie)
-		case !s.rights.has(c.Cookie, c.right):
-			unix.Close(c.FD)
-			continue
-		}
-		s.stranded = append(s.stranded, c)
-	}
+	s.stranded = append(s.stranded, conns...)
 	s.place()
 }
 
@@ -144,7 +134,7 @@ func (s *service) handOn(p *process, conns []stranded) {
 		s.abandon(conns)
 		return
 	}
-	h := &handing{to: p.estate, rights: &s.rights, log: s.a.log}
+	h := &handing{to: p.estate, rights: s.rights, log: s.a.log}
 	go func() {
 		n := h.run(l, conns)
 		if !s.a.post(func() {
@@ -209,6 +199,7 @@ func (h *handing) run(l *link.Conn, conns []stranded) int {
 			continue
 		}
 		h.pending.Add(1)
+		h.rights.send(c.right)
 		s.Put(&handover.Item{Server: c.server, FD: c.FD, Since: c.since, Served: c.TX > 0}, func(it *handover.Item, err error) {
 			defer h.pending.Done()
 			if err != nil {
@@ -248,6 +239,8 @@ func (h *handing) returned(c stranded, err error) {
 	case twice:
 		unix.Close(c.FD)
 		h.rights.drop(c.Cookie, c.right)
+	case !h.rights.back(c.Cookie, c.right):
+		unix.Close(c.FD)
 	case c.refused >= maxRefusals || errors.Is(err, handover.ErrNoServer) || errors.Is(err, handover.ErrVersion):
 		h.unwanted = append(h.unwanted, c)
 	default:

@@ -80,38 +80,64 @@ func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
 	keepFake(t, Service{}, func(w *world) {
 		const cookie = 1
 		s, p := w.last().process()
-		strand := func(c stranded) (n int) {
-			w.a.ask(func() { s.strand([]stranded{c}); n = len(s.stranded) })
+		inherit := func() (n int) {
+			w.a.ask(func() { n = len(s.claim([]stranded{{Conn: vault.Conn{FD: -1, Cookie: cookie}}})) })
 			return n
 		}
-		mine := s.unheld([]uint64{cookie})
-		if mine[cookie] == 0 {
+		free := func() bool {
+			mine := s.unheld([]uint64{cookie})
+			s.rights.dropAll(mine)
+			return len(mine) > 0
+		}
+		// A worker that dies has it, whoever is still looking.
+		if !free() {
 			t.Error("nobody has it, and it can't be taken")
 		}
-		if len(s.unheld([]uint64{cookie})) > 0 {
-			t.Error("taken twice")
+		trial := s.rights.try(cookie)
+		if trial == nil || s.rights.try(cookie) != nil {
+			t.Error("tried by nobody, or by two")
 		}
-		// It comes from the worker that had it meanwhile: that one counts.
-		if n := strand(stranded{Conn: vault.Conn{FD: -1, Cookie: cookie}}); n != 1 {
-			t.Errorf("%d stranded", n)
+		if inherit() != 1 || s.rights.keep(cookie, trial) {
+			t.Error("not taken from who is still looking")
 		}
-		if n := strand(stranded{Conn: vault.Conn{FD: -1, Cookie: cookie}, right: mine[cookie]}); n != 1 {
-			t.Errorf("%d stranded, with one that is out of date", n)
+		// The keeper has it now. A worker that died before can't have it any more.
+		s.rights.drop(cookie, trial)
+		if free() || inherit() != 0 {
+			t.Error("taken from the keeper")
 		}
-		if len(s.unheld([]uint64{cookie})) > 0 {
-			t.Error("taken from those that are stranded")
+		// It was sent to a worker, which sent it on to one that dies.
+		sent := s.rights.of[cookie]
+		s.rights.send(sent)
+		if inherit() != 1 || s.rights.back(cookie, sent) {
+			t.Error("not taken from who has sent it")
 		}
-		w.a.ask(func() { s.abandon(s.stranded); s.stranded = nil })
-		mine = s.unheld([]uint64{cookie})
-		if mine[cookie] == 0 {
+		// Who looks for it waits until it is certain whether it was taken.
+		for _, taken := range []bool{false, true} {
+			sent := s.rights.of[cookie]
+			s.rights.send(sent)
+			found := make(chan bool, 1)
+			go func() { found <- free() }()
+			synctest.Wait()
+			if len(found) > 0 {
+				t.Error("decided before it was certain")
+			}
+			if taken {
+				s.rights.drop(cookie, sent)
+			} else {
+				s.rights.back(cookie, sent)
+			}
+			if <-found != taken {
+				t.Errorf("taken by a worker: %v, found with none: %v", taken, !taken)
+			}
+		}
+		if !free() {
 			t.Error("it has ended, and its right is still somebody's")
 		}
-		s.rights.dropAll(mine)
 
 		p.estate.own = map[uint64]bool{cookie: true}
 		close(p.estate.gone)
 		close(p.estate.opened)
-		if len(s.unheld([]uint64{cookie})) > 0 {
+		if free() {
 			t.Error("taken from a worker that has just died")
 		}
 	})
