@@ -49,6 +49,8 @@ type conn struct {
 	idling   bool          // adopted while idle, and silent since: net/http takes it for a new one
 	sets     int           // how often net/http has set the deadline since StateIdle
 	deadline time.Time     // of reads, as net/http wants it
+	inside   int           // reads during a request that are in the socket
+	hushed   bool          // such a read fails before it gets there
 	spent    time.Duration // of the time for the first head, before it was adopted
 
 	head    head    // of the next request
@@ -176,8 +178,13 @@ func (c *conn) setReadDeadline(t time.Time) error {
 		t = t.Add(-c.spent)
 	}
 	c.sets++
-	if t.IsZero() && c.deadline.IsZero() && !c.kicked && p <= idle {
+	c.hushed = false
+	switch {
+	case t.IsZero() && c.deadline.IsZero() && !c.kicked && p <= idle:
 		return nil // as it is: of what net/http sets for each request, most
+	case p == active && c.inside == 0 && c.over == nil && t.Equal(past):
+		c.hushed = true
+		return nil // see goIn
 	}
 	c.deadline = t
 	c.kicked = false

@@ -37,6 +37,9 @@ func (c *conn) readBody(p []byte) (int, error) {
 	if len(c.head.prefix) > 0 {
 		return c.head.deliver(c, p), nil
 	}
+	if !c.goIn() {
+		return 0, errHushed
+	}
 	var n int
 	var err error
 	if len(p) == 1 { // net/http listens for what comes behind the request
@@ -44,8 +47,32 @@ func (c *conn) readBody(p []byte) (int, error) {
 	} else {
 		n, err = c.sock.Read(p)
 	}
+	c.goOut()
 	c.head.count(c, p[:n])
 	return n, err
+}
+
+// errHushed is what a read gets whose deadline had passed before it began.
+var errHushed error = &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+
+// goIn is before a read from the socket during a request; false: its deadline has
+// passed. net/http starts such a read for each request, in a goroutine, and ends it
+// with the answer by a deadline in the past. Mostly it has not begun by then: so
+// the socket needn't know of that deadline, nor that it is taken back.
+func (c *conn) goIn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hushed {
+		return false
+	}
+	c.inside++
+	return true
+}
+
+func (c *conn) goOut() {
+	c.mu.Lock()
+	c.inside--
+	c.mu.Unlock()
 }
 
 // readHead reads between two requests. Every byte that it returns belongs to the
