@@ -17,3 +17,8 @@ func (l ledger) Accepted(fd int) live.Account { return l.table.FollowAccepted(fd
 
 // Open implements live.Ledger.
 func (l ledger) Open(fd int, prefix []byte) live.Account { return l.table.Follow(fd, l.server, prefix) }
+
+// Claim implements live.Ledger.
+func (l ledger) Claim(fd int, prefix []byte) live.Account {
+	return l.table.FollowClaimed(fd, l.server, prefix)
+}

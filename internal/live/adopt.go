@@ -16,7 +16,7 @@ func (t *Table) Claim(it *handover.Item) error {
 		return errors.New("handover is switched off")
 	}
 	if t.ledger != nil {
-		if a := t.ledger.Open(it.FD, it.Prefix); a != nil {
+		if a := t.ledger.Claim(it.FD, it.Prefix); a != nil {
 			it.Owner = &accounted{it.FD, a}
 		}
 	}
@@ -25,6 +25,9 @@ func (t *Table) Claim(it *handover.Item) error {
 
 // Adopt takes over a connection that was acknowledged. It doesn't block.
 func (t *Table) Adopt(it *handover.Item) {
+	if a := accountOf(it); a != nil {
+		a.Own()
+	}
 	t.mu.Lock()
 	t.adopted++
 	t.mu.Unlock()

@@ -12,6 +12,9 @@ type Ledger interface {
 	// next request's head that were consumed by another process; they will be
 	// told to Read once more. nil: this connection has no account.
 	Open(fd int, prefix []byte) Account
+	// Claim is Open for a connection that comes from another process, which may have
+	// it still. Nothing passes before Own.
+	Claim(fd int, prefix []byte) Account
 }
 
 // Account follows one connection that speaks HTTP/1 in plaintext. read and
@@ -20,6 +23,8 @@ type Ledger interface {
 // beside Read. They must not block, nor keep what they are given. Close is the
 // last.
 type Account interface {
+	// Own: nobody else has the connection.
+	Own()
 	// Boundary: the connection is between two requests.
 	Boundary(read, written int64)
 	// Unknown: it has answered one, and some bytes of the next were read, but

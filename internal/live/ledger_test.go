@@ -27,6 +27,7 @@ type entry struct {
 	fd            int
 	read, written int64
 	closed, left  bool
+	claimed       bool
 	between       bool
 	first         [4]byte
 }
@@ -39,6 +40,20 @@ func (b *books) Open(fd int, prefix []byte) Account {
 	b.open++
 	b.accounts++
 	return &entry{b: b, fd: fd, between: true}
+}
+
+func (b *books) Claim(fd int, prefix []byte) Account {
+	a := b.Open(fd, prefix).(*entry)
+	a.claimed = true
+	return a
+}
+
+// Own comes before anything else.
+func (e *entry) Own() {
+	e.do(func() {
+		e.check(e.claimed, "owned twice")
+		e.claimed = false
+	})
 }
 
 func (e *entry) do(f func()) {
@@ -58,6 +73,7 @@ func (e *entry) check(ok bool, format string, args ...any) {
 
 func (e *entry) Boundary(read, written int64) {
 	e.do(func() {
+		e.check(!e.claimed, "not owned yet")
 		e.b.knows++
 		e.between = true
 		e.check(read <= e.read && read >= e.read-3, "boundary at %d of %d read", read, e.read)

@@ -1,7 +1,7 @@
 package vault
 
 // Account keeps the line of one HTTP/1 connection from what passes through it.
-// First, Read, Boundary, Unknown, Active, Leave, Back, Pin and Close are called by one
+// First, Read, Boundary, Unknown, Active, Own, Leave, Back, Pin and Close are called by one
 // goroutine at a time; Write and Copied may be called beside Read.
 type Account struct {
 	table *Table
@@ -49,19 +49,36 @@ const maxBehind = 8 << 10
 // will be told to Read again. It costs a few system calls. A connection which
 // isn't TCP can't be rescued: its Account is pinned from the start.
 func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
+	a := t.FollowClaimed(fd, server, prefix)
+	a.Own()
+	return a
+}
+
+// FollowClaimed is Follow for a connection that comes from another process, which may
+// have it still. Nothing may pass through it before Own.
+func (t *Table) FollowClaimed(fd int, server uint32, prefix []byte) *Account {
 	a := &Account{table: t, fd: fd, strays: true}
 	c, ok := counts(fd)
 	if !ok || c.Consumed < uint64(len(prefix)) {
-		t.Adopted(fd, server, 0, 0)
-		a.Pin()
+		a.over = true
+		t.Claimed(fd, server, 0, 0, unknown)
 		return a
 	}
 	a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
 	a.ahead = uint64(len(prefix))
 	// It may take a while until Read is told: with line ends only it is idle.
 	head := trimLineEnds(prefix)
-	t.Adopted(fd, server, c.Consumed-uint64(len(head)), a.tx0)
+	t.Claimed(fd, server, c.Consumed-uint64(len(head)), a.tx0, c.Consumed)
 	return a
+}
+
+// Own says that nobody else has the connection.
+func (a *Account) Own() {
+	if a.over {
+		a.table.Pin(a.fd)
+		return
+	}
+	a.table.Owned(a.fd)
 }
 
 // FollowAccepted is Follow for a TCP connection that was accepted this very moment.
@@ -321,7 +338,7 @@ func (a *Account) Back(prefix int) {
 	a.read, a.ahead = a.read-uint64(prefix), a.ahead+uint64(prefix)
 	a.begin = a.read
 	a.next(readingHead)
-	a.table.TakenBack(a.fd) // its boundary is right, though begin may be before line ends now
+	a.table.Owned(a.fd) // its boundary is right, though begin may be before line ends now
 }
 
 // Pin says that nothing is known of the connection any more.

@@ -42,7 +42,7 @@ const (
 	Close
 	// Drop: the peer is gone and waits for nothing.
 	Drop
-	// Leave: it was on its way to another process. Close our descriptor, and
+	// Leave: it was on its way to or from another process. Close our descriptor, and
 	// don't shut anything down.
 	Leave
 )
@@ -61,9 +61,9 @@ type Judgment struct {
 // Classify decides from what the worker said and what the kernel counted.
 func Classify(l Line, c Counters) Judgment {
 	switch {
-	case l.State == Sent:
+	case l.State == Sent, l.State == Claimed:
 		return Judgment{Verdict: Leave}
-	case l.State == Pinned || l.State > Sent:
+	case l.State == Pinned || l.State > Claimed:
 		return Judgment{Verdict: Close}
 	case c.Dead:
 		return Judgment{Verdict: Drop}
@@ -79,7 +79,7 @@ func Classify(l Line, c Counters) Judgment {
 	return open(l, c)
 }
 
-// taken reports whether the receiver of a connection that was sent has used it.
+// taken reports whether somebody else has used a connection that was sent or claimed.
 func (l *Line) taken(c Counters) bool {
 	return c.Written != l.BTX || l.ReqEnd != 0 && c.Consumed != l.ReqEnd-1
 }

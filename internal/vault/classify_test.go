@@ -52,6 +52,7 @@ func TestClassify(t *testing.T) {
 		{"counts contradict", line, Counters{Consumed: 99, Written: 50}, Judgment{Verdict: Close}},
 		{"pinned", Line{State: Pinned}, Counters{}, Judgment{Verdict: Close}},
 		{"of a later release", Line{State: 99}, Counters{}, Judgment{Verdict: Close}},
+		{"claimed", with(func(l *Line) { l.State = Claimed }), Counters{Consumed: 100, Written: 50}, Judgment{Verdict: Leave}},
 		{"sent", with(func(l *Line) { l.State = Sent }), Counters{Consumed: 100, Written: 50}, Judgment{Verdict: Leave}},
 		{"dead", running, Counters{Consumed: 130, Written: 50, Dead: true}, Judgment{Verdict: Drop}},
 		{"our FIN is out", running, Counters{Consumed: 130, Written: 51, ShutDown: true}, Judgment{Verdict: Ended}},
@@ -124,7 +125,8 @@ func TestNilTable(t *testing.T) {
 		tab.Unknown(5, 1)
 		tab.Pin(5)
 		tab.Sent(-1, 1)
-		tab.TakenBack(1 << 40)
+		tab.Claimed(1<<40, 0, 1, 1, 1)
+		tab.Owned(1 << 40)
 		tab.Close(5)
 	}
 }

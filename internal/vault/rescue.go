@@ -21,10 +21,9 @@ type Options struct {
 	// Others has the addresses of the worker's other TCP listeners: what was
 	// accepted there is none of the table's, but it ends in good order.
 	Others []netip.AddrPort
-	// Disputed reports whether the connection with that cookie may belong to
-	// another process, which was sending it to the dead one: then nothing may be
-	// done to it. nil: none does.
-	Disputed func(cookie uint64) bool
+	// Doubt: another process may have been sending connections to the dead one. One
+	// that looks as if it was just being accepted counts as claimed.
+	Doubt bool
 	// Page is the answer's body; nil: a line of text.
 	Page *Page
 	// NoIdle ends idle connections instead of returning them: no worker is
@@ -41,8 +40,8 @@ type Conn struct {
 	RX, TX uint64 // consumed and written so far, for Table.Adopted
 	Local  netip.AddrPort
 	Cookie uint64        // SO_COOKIE
-	Else   Judgment      // in Sent only: what it would have been, for if its receiver is dead as well
-	Taken  bool          // in Sent only: its receiver has read from it, or written to it
+	Else   Judgment      // in Sent and Claimed only: what it is if nobody else has it
+	Taken  bool          // in Sent and Claimed only: somebody else has read from it, or written to it
 	Quiet  time.Duration // nothing has been sent or received for so long
 	Waits  bool          // for an answer: some of the next request was there
 }
@@ -61,17 +60,18 @@ type Counts struct {
 }
 
 // Rescued is the result of a rescue. Whoever gets it owns the descriptors in
-// Idle and Sent.
+// Idle, Sent and Claimed.
 type Rescued struct {
 	Idle []Conn
 	// Sent were on their way to another process. While that one lives, close
 	// them plainly, without a shutdown.
-	Sent  []Conn
-	Ended []uint64 // cookies of all others that were connections of the worker
-	// Disputed are those of Options.Disputed, not judged and not counted.
-	Disputed []Disputed
-	Counts   Counts
-	Took     time.Duration // until the vault was dead
+	Sent []Conn
+	// Claimed came from another process, which may have them still: to be treated
+	// likewise. They are not counted.
+	Claimed []Conn
+	Ended   []uint64 // cookies of all others that were connections of the worker
+	Counts  Counts
+	Took    time.Duration // until the vault was dead
 	// Err says why connections were lost, if any were. syscall.EMFILE: the
 	// keeper's RLIMIT_NOFILE is too low for a worker with so many.
 	Err error

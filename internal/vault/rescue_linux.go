@@ -151,17 +151,11 @@ func (v *Vault) open() int {
 func (r *rescue) judge(now time.Time) {
 	pages := pages{page: r.options.Page, now: now}
 	for _, f := range r.unique() {
-		if r.options.Disputed != nil && r.options.Disputed(f.cookie) {
-			c, err := Inspect(f.fd)
-			d := Disputed{f, c, err == nil}
-			if !d.Marked() && c.Consumed+c.Written > 0 { // nothing is acknowledged before it is in the table
-				d.Close()
-			} else {
-				r.Disputed = append(r.Disputed, d)
-			}
+		conn, j := r.judgment(f)
+		if f.line.State == Claimed || f.line.State == Free && j.Verdict == Leave {
+			r.Claimed = append(r.Claimed, conn)
 			continue
 		}
-		conn, j := r.judgment(f)
 		r.Counts.Add(j.Verdict)
 		if j.Verdict != notOurs && j.Verdict != Idle && j.Verdict != Done && j.Verdict != Leave {
 			r.Ended = append(r.Ended, conn.Cookie)
@@ -202,44 +196,6 @@ func (r *rescue) unique() []fetched {
 	return once
 }
 
-// Disputed is a connection of which it isn't known yet whether it was the dead
-// worker's.
-type Disputed struct {
-	f     fetched
-	then  Counters
-	known bool // the counters are
-}
-
-// Cookie identifies it.
-func (d Disputed) Cookie() uint64 { return d.f.cookie }
-
-// Marked reports whether the dead worker had it in its table. Else it was being accepted
-// or received.
-func (d Disputed) Marked() bool { return d.f.line.State != Free }
-
-// Touched reports whether something was read from or written to the connection
-// since the rescue. The dead worker can't have done it.
-func (d Disputed) Touched() bool {
-	now, err := Inspect(d.f.fd)
-	return d.known && err == nil && (now.Consumed != d.then.Consumed || now.Written != d.then.Written)
-}
-
-// Close gives it up: it is another process's.
-func (d Disputed) Close() { unix.Close(d.f.fd) }
-
-// Decide judges connections that turned out to be the dead worker's, as Rescue
-// would have done.
-func Decide(all []Disputed, o Options) *Rescued {
-	o.Disputed = nil
-	r := rescue{options: o}
-	for _, d := range all {
-		r.conns = append(r.conns, d.f)
-	}
-	r.judge(time.Now())
-	r.Settled = settle(r.endings)
-	return &r.Rescued
-}
-
 // notOurs is closed plainly: an outgoing connection of the worker, or one that was
 // accepted and is not in the table, and yet bytes have passed. That one was about
 // to be closed, or has come from another process which the worker had not told
@@ -257,17 +213,20 @@ func (r *rescue) judgment(f fetched) (Conn, Judgment) {
 		return conn, Judgment{Verdict: notOurs}
 	}
 	counters, err := Inspect(f.fd)
-	if err != nil && f.line.State != Sent {
+	if err != nil && f.line.State != Sent && f.line.State != Claimed {
 		return conn, Judgment{Verdict: Close}
 	}
 	if !conn.Marked && err == nil && counters.Consumed+counters.Written > 0 {
 		return conn, Judgment{Verdict: notOurs}
 	}
 	j := Classify(f.line, counters)
-	if j.Verdict == Leave {
+	switch {
+	case j.Verdict == Leave:
 		conn.Taken = f.line.taken(counters)
 		f.line.State, f.line.ReqEnd = HTTP1, 0
 		conn.Else = Classify(f.line, counters)
+	case !conn.Marked && r.options.Doubt:
+		conn.Else, j = j, Judgment{Verdict: Leave}
 	}
 	if j.Skip > 0 && !discard(f.fd, j.Skip) {
 		j.Verdict = Ended

@@ -2,9 +2,11 @@ package vault
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -217,25 +219,52 @@ func TestSentIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestDisputed: what somebody else goes on with is seen to have been touched.
-func TestDisputed(t *testing.T) {
+// TestClaimedIsLeftAlone: somebody else may go on with it, and is seen to have done so.
+// Whatever looks as if it was just being accepted is claimed, if it may be.
+func TestClaimedIsLeftAlone(t *testing.T) {
 	peer, ours := pair(t)
-	fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
-	must(t, err)
-	r := judge(t, Options{Disputed: func(uint64) bool { return true }}, fetched{fd: fd, line: Line{State: HTTP1}})
-	if len(r.Disputed) != 1 || r.Counts != (Counts{}) {
-		t.Fatalf("%+v", r)
+	here := []netip.AddrPort{ours.LocalAddr().(*net.TCPAddr).AddrPort()}
+	rescued := func(doubt bool, l Line) *rescue {
+		fd, err := unix.FcntlInt(uintptr(descriptor(ours)), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		l.FD = fd
+		return judge(t, Options{Doubt: doubt, Listen: here}, fetched{fd: fd, line: l})
 	}
-	d := r.Disputed[0]
-	defer d.Close()
-	peer.Write([]byte("the next request"))
-	waitUnread(t, fd, uint64(len("the next request")))
-	if d.Touched() {
-		t.Error("it was touched by what its client sends")
+	if r := rescued(false, Line{}); len(r.Idle) != 1 || r.Idle[0].Marked {
+		t.Errorf("just accepted: %+v", r)
+	} else {
+		unix.Close(r.Idle[0].FD)
 	}
-	ours.Read(make([]byte, 1))
-	if !d.Touched() {
-		t.Error("it wasn't touched by who reads from it")
+	for _, l := range []Line{{}, {State: Claimed, ReqEnd: 1}} {
+		r := rescued(true, l)
+		if len(r.Claimed) != 1 || r.Claimed[0].Else.Verdict != Idle || r.Claimed[0].Taken || len(r.endings) != 0 || r.Counts != (Counts{}) {
+			t.Fatalf("%+v", r)
+		}
+		unix.Close(r.Claimed[0].FD)
+	}
+	peer.Write([]byte("a request"))
+	waitUnread(t, descriptor(ours), uint64(len("a request")))
+	if r := rescued(true, Line{State: Claimed, ReqEnd: 1}); len(r.Claimed) != 1 || r.Claimed[0].Taken || !r.Claimed[0].Waits {
+		t.Errorf("touched by what its client sends: %+v", r)
+	} else {
+		if c := &r.Claimed[0]; !c.Untouched() {
+			t.Errorf("touched by nobody: %+v", c)
+		}
+		ours.Read(make([]byte, 1))
+		if c := &r.Claimed[0]; c.Untouched() {
+			t.Error("not touched by who reads from it")
+		}
+		unix.Close(r.Claimed[0].FD)
+	}
+	r := rescued(true, Line{State: Claimed, ReqEnd: 1})
+	if len(r.Claimed) != 1 || !r.Claimed[0].Taken {
+		t.Errorf("not taken by who has read from it: %+v", r)
+	}
+	unix.Close(r.Claimed[0].FD)
+	ours.Write([]byte("answer"))
+	ours.Close()
+	if got, err := io.ReadAll(peer); string(got) != "answer" || err != nil && !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

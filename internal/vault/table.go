@@ -17,6 +17,9 @@ const (
 	Pinned
 	// Sent: it is on its way to another process, which may own it already.
 	Sent
+	// Claimed: it came from another process, which may have it still, as it hasn't been
+	// told yet that it has arrived. Nothing was read or written here.
+	Claimed
 )
 
 const (
@@ -28,7 +31,7 @@ const (
 	unknown = ^uint64(0)
 	// magic is in line 0, where no connection can be: the Go runtime sees to
 	// it that descriptors 0 to 2 are open. The digit is the layout's version.
-	magic = 0x3174_6c75_6176_6374 // "tcvault1"
+	magic = 0x3274_6c75_6176_6374 // "tcvault2"
 )
 
 // line is what the worker says of one descriptor. A process can be killed
@@ -42,7 +45,7 @@ type line struct {
 	brx    uint64 // consumed by the worker where the current request begins
 	btx    uint64 // written by the worker at that moment
 	end    uint64 // written when the current response is complete; 0: unknown
-	reqEnd uint64 // consumed when the current request is complete; 0: unknown. Sent: see there
+	reqEnd uint64 // consumed when the current request is complete; 0: unknown. Sent, Claimed: see there
 	alt    uint64 // written after an interim response (1xx); stale when below btx
 	server uint32
 	first  uint32 // maxFirst bytes behind the boundary, where the kernel has put them; see First
@@ -99,14 +102,24 @@ func (t *Table) Accepted(fd int, server uint32) { t.Adopted(fd, server, 0, 0) }
 // boundary at rx and tx. What it was handed of the next request is consumed but
 // not part of rx.
 func (t *Table) Adopted(fd int, server uint32, rx, tx uint64) {
+	t.begin(fd, server, rx, tx, 0, HTTP1)
+}
+
+// Claimed is Adopted for a connection which that process may still believe to be its
+// own; consumed as in Sent.
+func (t *Table) Claimed(fd int, server uint32, rx, tx, consumed uint64) {
+	t.begin(fd, server, rx, tx, consumed+1, Claimed)
+}
+
+func (t *Table) begin(fd int, server uint32, rx, tx, reqEnd uint64, s State) {
 	l := t.line(fd)
 	if l == nil {
 		return
 	}
 	l.brx, l.btx = rx, tx
-	l.end, l.reqEnd, l.alt = 0, 0, 0
+	l.end, l.reqEnd, l.alt = 0, reqEnd, 0
 	l.act, l.server, l.first = 0, server, 0
-	atomic.StoreUint32(&l.state, uint32(HTTP1)) // last: the others mean nothing before
+	atomic.StoreUint32(&l.state, uint32(s)) // last: the others mean nothing before
 }
 
 // Boundary says that all requests before have been answered, and that the next
@@ -218,8 +231,9 @@ func (t *Table) Sent(fd int, rx uint64) {
 	}
 }
 
-// TakenBack undoes Sent: the receiver is dead, or refused the connection.
-func (t *Table) TakenBack(fd int) {
+// Owned says that the connection is this process's now: it was Claimed, and its sender
+// has been told so; or it was Sent, and the receiver is dead, or refused it.
+func (t *Table) Owned(fd int) {
 	if l := t.line(fd); l != nil {
 		l.reqEnd = 0
 		atomic.StoreUint32(&l.state, uint32(HTTP1))

@@ -60,10 +60,20 @@ func TestKeeperReadsWhatTheWorkerStored(t *testing.T) {
 	if want := (Line{FD: 7, State: Sent, Server: 3, BRX: unknown, BTX: 40, ReqEnd: 34, Alt: 29}); lines[0] != want {
 		t.Errorf("got %+v\nwant %+v", lines[0], want)
 	}
-	tab.TakenBack(7)
+	tab.Owned(7)
 	tab.Boundary(7, 30, 40)
 	lines, _ = v.Lines()
 	if want := (Line{FD: 7, State: HTTP1, Server: 3, BRX: 30, BTX: 40, Alt: 29}); lines[0] != want {
+		t.Errorf("got %+v\nwant %+v", lines[0], want)
+	}
+	tab.Claimed(7, 3, 50, 60, 52)
+	lines, _ = v.Lines()
+	if want := (Line{FD: 7, State: Claimed, Server: 3, BRX: 50, BTX: 60, ReqEnd: 53}); lines[0] != want {
+		t.Errorf("got %+v\nwant %+v", lines[0], want)
+	}
+	tab.Owned(7)
+	lines, _ = v.Lines()
+	if want := (Line{FD: 7, State: HTTP1, Server: 3, BRX: 50, BTX: 60}); lines[0] != want {
 		t.Errorf("got %+v\nwant %+v", lines[0], want)
 	}
 }

@@ -59,6 +59,7 @@ type bequest struct {
 	options vault.Options
 	idle    []stranded
 	sent    []stranded // on their way to another process
+	claimed []stranded // on their way from one
 }
 
 func newEstate() *estate {
@@ -140,9 +141,8 @@ func addresses(texts []string) (all []netip.AddrPort) {
 }
 
 // open rescues what can be rescued. The worker is dead, but not waited for. When
-// it returns the vault is dead too. nil: there was none. others are the estates of all
-// other workers.
-func (e *estate) open(o vault.Options, others func() []*estate) *bequest {
+// it returns the vault is dead too. nil: there was none.
+func (e *estate) open(o vault.Options) *bequest {
 	close(e.gone)
 	e.using.Lock() // an adoption may be under way
 	defer e.using.Unlock()
@@ -161,7 +161,7 @@ func (e *estate) open(o vault.Options, others func() []*estate) *bequest {
 	o.Others = e.others
 	givers := e.givers
 	e.mu.Unlock()
-	o.Disputed = e.disputed(givers, others, o.Timeout)
+	o.Doubt = slices.ContainsFunc(givers, func(g *estate) bool { return !g.diedBefore(e) })
 	b := &bequest{Rescued: v.Rescue(context.Background(), o), options: o}
 	e.mu.Lock()
 	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
@@ -169,53 +169,13 @@ func (e *estate) open(o vault.Options, others func() []*estate) *bequest {
 	return b
 }
 
-// disputed finds what may belong to workers that were sending connections to the dead
-// one. They take back, at once, what it had not acknowledged, though it may have it in
-// its table; and may have sent it on by now, to any of the others. Of one that can't
-// say so in time it may be any. nil: nothing is.
-func (e *estate) disputed(givers []*estate, others func() []*estate, timeout time.Duration) func(uint64) bool {
-	givers = slices.DeleteFunc(slices.Clone(givers), func(g *estate) bool { return g.diedBefore(e) })
-	if len(givers) == 0 {
-		return nil
-	}
-	theirs := map[uint64]bool{}
-	known := func(all []*estate) bool {
-		for _, g := range all {
-			if !g.tells(theirs, timeout, e) {
-				return false
-			}
-		}
-		return true
-	}
-	// What moves meanwhile is found where it was first, or where it came to.
-	if known(givers) && known(others()) && known(others()) {
-		return func(c uint64) bool { return theirs[c] }
-	}
-	return func(uint64) bool { return true }
-}
-
-// tells adds a worker's connections to all, unless it has no vault; false: it can't tell
-// in time, or may have got some since late died and is dead itself.
-func (e *estate) tells(all map[uint64]bool, timeout time.Duration, late *estate) bool {
-	held, err := e.held(timeout)
-	for c := range held {
-		all[c] = true
-	}
-	switch {
-	case isClosed(e.gone):
-		return e.diedBefore(late)
-	case errors.Is(err, errNoVault):
-		return true
-	}
-	return err == nil
-}
-
 // record needs e.mu.
 func (e *estate) record(b *bequest) {
-	for _, d := range b.Disputed {
-		if d.Marked() { // else whoever was sending it has it still
-			e.left[d.Cookie()] = true
+	for _, c := range b.Claimed {
+		if c.Marked { // else whoever was sending it has it still
+			e.left[c.Cookie] = true
 		}
+		b.claimed = append(b.claimed, e.strand(c))
 	}
 	for _, c := range b.Idle {
 		e.left[c.Cookie] = true

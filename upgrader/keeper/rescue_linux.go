@@ -56,7 +56,7 @@ func (s *service) inherit(p *process, b *bequest) {
 		return
 	}
 	s.a.settling(b.Settled)
-	if b.Counts != (vault.Counts{}) || len(b.Disputed) > 0 {
+	if b.Counts != (vault.Counts{}) || len(b.claimed) > 0 {
 		s.rescued.Workers++
 	}
 	s.rescued.Took += b.Took
@@ -65,8 +65,8 @@ func (s *service) inherit(p *process, b *bequest) {
 		s.a.log.WithField("service", s.conf.Name).WithField("pid", p.pid()).WithError(b.Err).Error("connections could not be rescued")
 	}
 	s.strand(s.claim(b.idle))
-	if len(b.Disputed) > 0 {
-		go s.sortOut(p, givers, b)
+	if len(b.claimed) > 0 {
+		go s.sortOutClaimed(p, givers, b)
 	}
 	if len(b.sent) > 0 {
 		go s.sortOutSent(p, heirs, l, b)
@@ -127,65 +127,56 @@ func rescueText(c vault.Counts, took time.Duration) string {
 	return fmt.Sprintf("connections: %s, in %v", strings.Join(parts, ", "), took.Round(10*time.Microsecond))
 }
 
-// sortOut finds out which of the connections in a dead worker's table were its own:
-// a worker that was sending it some takes back those which it hasn't heard of.
-func (s *service) sortOut(p *process, givers []*estate, b *bequest) {
-	conns := b.Disputed
+// sortOutClaimed finds out which connections that a worker was about to own are nobody
+// else's: who was sending them takes back, at once, what it heard nothing of.
+func (s *service) sortOutClaimed(p *process, givers []*estate, b *bequest) {
+	theirs := map[uint64]bool{}
 	for _, g := range givers {
 		if g.diedBefore(p.estate) {
 			continue
 		}
-		theirs, known := g.afterwards()
-		own := conns[:0]
-		for _, c := range conns {
-			if !known || theirs[c.Cookie()] {
-				c.Close()
-				continue
+		held, known := g.afterwards()
+		maps.Copy(theirs, held)
+		if !known { // it is theirs to know
+			for _, c := range b.claimed {
+				theirs[c.Cookie] = true
 			}
-			own = append(own, c)
 		}
-		conns = own
 	}
-	if len(conns) == 0 {
-		return
-	}
-	// What was taken back may have gone on to another one, or have ended.
-	cookies := make([]uint64, len(conns))
-	for i, c := range conns {
-		cookies[i] = c.Cookie()
-	}
-	mine := s.unheld(cookies)
-	own := conns[:0]
-	for _, c := range conns {
-		if mine[c.Cookie()] == nil || c.Touched() {
-			c.Close()
-			continue
-		}
-		own = append(own, c)
-	}
-	late := &bequest{Rescued: vault.Decide(own, b.options)}
-	p.estate.mu.Lock()
-	p.estate.record(late)
-	p.estate.mu.Unlock()
-	for i, c := range late.idle {
-		late.idle[i].right = mine[c.Cookie]
-		delete(mine, c.Cookie)
-	}
-	s.rights.dropAll(mine)
-	s.a.post(func() {
-		s.settleLate(p, late)
-	})
+	s.settleLate(p, b, b.claimed, theirs)
 }
 
-// settleLate takes over what sortOut has found. Of what was on its way to a third
-// worker nothing is known here: it is that one's.
-func (s *service) settleLate(p *process, b *bequest) {
-	s.a.settling(b.Settled)
-	s.tellRescue(p, b.Counts, 0)
-	s.strand(b.idle)
-	for _, c := range b.sent {
-		unix.Close(c.FD)
+// settleLate ends what sortOutClaimed and sortOutSent have begun: what nobody else has goes
+// on, or comes to its end.
+func (s *service) settleLate(p *process, b *bequest, conns []stranded, gone map[uint64]bool) {
+	var cookies []uint64
+	for _, c := range conns {
+		if !gone[c.Cookie] {
+			cookies = append(cookies, c.Cookie)
+		}
 	}
+	mine := s.unheld(cookies)
+	var idle []stranded
+	var over []vault.Farewell
+	var counts vault.Counts
+	for _, c := range conns {
+		c.right = mine[c.Cookie]
+		if c.right == nil || c.Taken || !c.Untouched() {
+			unix.Close(c.FD)
+			continue
+		}
+		counts.Add(c.Else.Verdict)
+		if c.Else.Verdict == vault.Idle {
+			idle = append(idle, c)
+			delete(mine, c.Cookie)
+		} else {
+			over = append(over, c.farewell(b.options.Page))
+		}
+	}
+	s.rights.dropAll(mine)
+	s.a.post(func() { s.tellRescue(p, counts, 0) })
+	s.finish(over)
+	s.bring(idle)
 }
 
 // afterwards waits until a worker knows which of its connections have moved, or is
@@ -230,34 +221,7 @@ func (s *service) sortOutSent(p *process, heirs []*estate, fd int, b *bequest) {
 		maps.Copy(gone, heir.left)
 		heir.mu.Unlock()
 	}
-	var cookies []uint64
-	for _, c := range b.sent {
-		if !gone[c.Cookie] {
-			cookies = append(cookies, c.Cookie)
-		}
-	}
-	mine := s.unheld(cookies)
-	var idle []stranded
-	var over []vault.Farewell
-	var counts vault.Counts
-	for _, c := range b.sent {
-		c.right = mine[c.Cookie]
-		if c.right == nil || c.Taken || !c.Untouched() {
-			unix.Close(c.FD)
-			continue
-		}
-		counts.Add(c.Else.Verdict)
-		if c.Else.Verdict == vault.Idle {
-			idle = append(idle, c)
-			delete(mine, c.Cookie)
-		} else {
-			over = append(over, c.farewell(b.options.Page))
-		}
-	}
-	s.rights.dropAll(mine)
-	s.a.post(func() { s.tellRescue(p, counts, 0) })
-	s.finish(over)
-	s.bring(idle)
+	s.settleLate(p, b, b.sent, gone)
 }
 
 // farewell ends a connection that was on its way when both its workers died.
@@ -327,7 +291,7 @@ func (s *service) heldByAnyone() map[uint64]bool {
 	const most = 10
 	for look, moving := 0, true; look < 2 || moving && look < most; look++ {
 		moving = false
-		for _, e := range s.estates(nil) {
+		for _, e := range s.estates() {
 			held, ok := e.holds()
 			for c, state := range held {
 				all[c] = true
@@ -341,14 +305,11 @@ func (s *service) heldByAnyone() map[uint64]bool {
 	return all
 }
 
-// estates are those of all workers whose end the service hasn't heard of, but one; nil:
-// of all.
-func (s *service) estates(but *process) (all []*estate) {
+// estates are those of all workers whose end the service hasn't heard of.
+func (s *service) estates() (all []*estate) {
 	s.a.ask(func() {
 		for _, p := range s.procs {
-			if p != but {
-				all = append(all, p.estate)
-			}
+			all = append(all, p.estate)
 		}
 	})
 	return all

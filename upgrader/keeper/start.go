@@ -32,10 +32,8 @@ func (s *service) spawn(t action) {
 	s.a.os.start(&launch{
 		conf: p.conf, program: p.program, generation: p.generation, index: p.index, env: s.environment(p, held), sockets: held, readyFD: p.conf.readyFD(),
 		started: func(c child) { s.a.post(func() { s.startedAs(p, c) }) },
-		dead: func() *bequest {
-			return p.estate.open(p.conf.rescueOptions(), func() []*estate { return s.estates(p) })
-		},
-		ended: func(e end) { s.a.post(func() { s.died(p, e) }) },
+		dead:    func() *bequest { return p.estate.open(p.conf.rescueOptions()) },
+		ended:   func(e end) { s.a.post(func() { s.died(p, e) }) },
 	})
 }
 
