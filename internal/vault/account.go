@@ -49,26 +49,34 @@ const maxBehind = 8 << 10
 // will be told to Read again. It costs a few system calls. A connection which
 // isn't TCP can't be rescued: its Account is pinned from the start.
 func (t *Table) Follow(fd int, server uint32, prefix []byte) *Account {
-	a := t.FollowClaimed(fd, server, prefix)
-	a.Own()
-	return a
+	return t.follow(fd, server, prefix, HTTP1)
 }
 
 // FollowClaimed is Follow for a connection that comes from another process, which may
 // have it still. Nothing may pass through it before Own.
 func (t *Table) FollowClaimed(fd int, server uint32, prefix []byte) *Account {
+	return t.follow(fd, server, prefix, Claimed)
+}
+
+func (t *Table) follow(fd int, server uint32, prefix []byte, s State) *Account {
 	a := &Account{table: t, fd: fd, strays: true}
+	rx, consumed := uint64(0), unknown
 	c, ok := counts(fd)
-	if !ok || c.Consumed < uint64(len(prefix)) {
-		a.over = true
-		t.Claimed(fd, server, 0, 0, unknown)
-		return a
+	if a.over = !ok || c.Consumed < uint64(len(prefix)); !a.over {
+		a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
+		a.ahead = uint64(len(prefix))
+		// It may take a while until Read is told: with line ends only it is idle.
+		rx, consumed = c.Consumed-uint64(len(trimLineEnds(prefix))), c.Consumed
 	}
-	a.rx0, a.tx0 = c.Consumed-uint64(len(prefix)), c.Written
-	a.ahead = uint64(len(prefix))
-	// It may take a while until Read is told: with line ends only it is idle.
-	head := trimLineEnds(prefix)
-	t.Claimed(fd, server, c.Consumed-uint64(len(head)), a.tx0, c.Consumed)
+	switch {
+	case s == Claimed:
+		t.Claimed(fd, server, rx, a.tx0, consumed)
+	case a.over:
+		t.Adopted(fd, server, 0, 0)
+		t.Pin(fd)
+	default:
+		t.Adopted(fd, server, rx, a.tx0)
+	}
 	return a
 }
 

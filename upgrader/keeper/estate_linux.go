@@ -171,10 +171,7 @@ func (e *estate) open(o vault.Options) *bequest {
 
 // record needs e.mu.
 func (e *estate) record(b *bequest) {
-	for _, c := range b.Claimed {
-		if c.Marked { // else whoever was sending it has it still
-			e.left[c.Cookie] = true
-		}
+	for _, c := range b.Claimed { // whoever was sending it may have it still, and send it on
 		b.claimed = append(b.claimed, e.strand(c))
 	}
 	for _, c := range b.Idle {

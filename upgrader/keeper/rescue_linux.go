@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -156,26 +157,36 @@ func (s *service) settleLate(p *process, b *bequest, conns []stranded, gone map[
 		}
 	}
 	mine := s.unheld(cookies)
-	var idle []stranded
+	var idle, ending []stranded
 	var over []vault.Farewell
 	var counts vault.Counts
 	for _, c := range conns {
 		c.right = mine[c.Cookie]
-		if c.right == nil || c.Taken || !c.Untouched() {
+		if c.right == nil {
 			unix.Close(c.FD)
+			continue
+		}
+		if c.Taken || !c.Untouched() {
+			unix.Close(c.FD)
+			s.rights.drop(c.Cookie, c.right)
 			continue
 		}
 		counts.Add(c.Else.Verdict)
 		if c.Else.Verdict == vault.Idle {
 			idle = append(idle, c)
-			delete(mine, c.Cookie)
 		} else {
-			over = append(over, c.farewell(b.options.Page))
+			over, ending = append(over, c.farewell(b.options.Page)), append(ending, c)
 		}
 	}
-	s.rights.dropAll(mine)
 	s.a.post(func() { s.tellRescue(p, counts, 0) })
-	s.finish(over)
+	ended := vault.Finish(over)
+	s.a.settling(ended)
+	go func() {
+		<-ended // nobody else must answer before
+		for _, c := range ending {
+			s.rights.drop(c.Cookie, c.right)
+		}
+	}()
 	s.bring(idle)
 }
 
@@ -263,8 +274,9 @@ func (e *estate) hearOut(fd int) {
 // neither the keeper nor a worker. First the right: what a worker gets from the
 // keeper, or leaves to it, later than it was looked at is told by that.
 func (s *service) unheld(cookies []uint64) map[uint64]*right {
+	slices.Sort(cookies)
 	mine := map[uint64]*right{}
-	for _, c := range cookies {
+	for _, c := range slices.Compact(cookies) {
 		if r := s.rights.try(c); r != nil {
 			mine[c] = r
 		}
@@ -272,9 +284,9 @@ func (s *service) unheld(cookies []uint64) map[uint64]*right {
 	if len(mine) == 0 {
 		return mine
 	}
-	held := s.heldByAnyone()
+	held, known := s.heldByAnyone()
 	for c, r := range mine {
-		if held[c] || !s.rights.keep(c, r) {
+		if !known || held[c] || !s.rights.keep(c, r) {
 			s.rights.drop(c, r)
 			delete(mine, c)
 		}
@@ -285,13 +297,17 @@ func (s *service) unheld(cookies []uint64) map[uint64]*right {
 // heldByAnyone finds the connections of all workers that live, or whose estate has not
 // come to the keeper yet. One which moves meanwhile may be looked for in vain where it
 // comes to and then where it comes from: so they are looked at again as long as some
-// move, and at least once.
-func (s *service) heldByAnyone() map[uint64]bool {
-	all := map[uint64]bool{}
+// move, and at least once. false: the keeper ends.
+func (s *service) heldByAnyone() (all map[uint64]bool, known bool) {
+	all = map[uint64]bool{}
 	const most = 10
 	for look, moving := 0, true; look < 2 || moving && look < most; look++ {
 		moving = false
-		for _, e := range s.estates() {
+		estates, ok := s.estates()
+		if !ok {
+			return nil, false
+		}
+		for _, e := range estates {
 			held, ok := e.holds()
 			for c, state := range held {
 				all[c] = true
@@ -302,17 +318,18 @@ func (s *service) heldByAnyone() map[uint64]bool {
 			}
 		}
 	}
-	return all
+	return all, true
 }
 
-// estates are those of all workers whose end the service hasn't heard of.
-func (s *service) estates() (all []*estate) {
-	s.a.ask(func() {
+// estates are those of all workers whose end the service hasn't heard of; false: the
+// keeper ends.
+func (s *service) estates() (all []*estate, ok bool) {
+	ok = s.a.ask(func() {
 		for _, p := range s.procs {
 			all = append(all, p.estate)
 		}
 	})
-	return all
+	return all, ok
 }
 
 // settling counts connections that are being ended, for whom the keeper waits.

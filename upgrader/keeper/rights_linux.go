@@ -7,14 +7,14 @@ import "sync"
 // sending the connection, and another one after it had got it.
 type rights struct {
 	mu   sync.Mutex
-	cond sync.Cond         // something was delivered, or is not going to be
+	cond sync.Cond         // of, or a right in it, has changed
 	of   map[uint64]*right // by cookies
 }
 
 // right is to one connection, as long as it is in rights.
 type right struct {
-	sent      bool // to a worker, which has not answered yet
-	tentative bool // whoever has it is still looking for others that have the connection
+	to        *estate // of the worker that was sent it, and has not answered yet; nil: none
+	tentative bool    // whoever has it is still looking for others that have the connection
 }
 
 func newRights() *rights {
@@ -29,28 +29,36 @@ func newRights() *rights {
 func (r *rights) take(cookie uint64) *right {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if was := r.of[cookie]; was != nil && !was.tentative && !was.sent {
+	if was := r.of[cookie]; was != nil && !was.tentative && was.to == nil {
 		return nil
 	}
-	it := new(right)
-	r.of[cookie] = it
-	return it
+	return r.give(cookie, new(right))
 }
 
 // try gives it, for now, to somebody who may not be the last that had the connection;
-// nil: the keeper has it already. It waits for the answer of a worker to which the
-// connection was sent.
+// nil: the keeper has it already, or a worker that lives is going to. It waits for others
+// that try, so that whoever tries for several does so in the order of their cookies; and
+// for what becomes of a connection that was sent to a dead worker.
 func (r *rights) try(cookie uint64) *right {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.of[cookie] != nil && r.of[cookie].sent {
-		r.cond.Wait()
+	for {
+		was := r.of[cookie]
+		switch {
+		case was == nil:
+			return r.give(cookie, &right{tentative: true})
+		case was.tentative, was.to != nil && isClosed(was.to.gone):
+			r.cond.Wait()
+		default:
+			return nil
+		}
 	}
-	if r.of[cookie] != nil {
-		return nil
-	}
-	it := &right{tentative: true}
+}
+
+// give needs r.mu.
+func (r *rights) give(cookie uint64, it *right) *right {
 	r.of[cookie] = it
+	r.cond.Broadcast()
 	return it
 }
 
@@ -59,21 +67,22 @@ func (r *rights) keep(cookie uint64, it *right) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it.tentative = false
+	r.cond.Broadcast()
 	return r.of[cookie] == it
 }
 
 // send comes before the connection is sent to a worker.
-func (r *rights) send(it *right) {
+func (r *rights) send(it *right, to *estate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it.sent = true
+	it.to = to
 }
 
 // back undoes send; false: somebody else has taken the right meanwhile.
 func (r *rights) back(cookie uint64, it *right) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it.sent = false
+	it.to = nil
 	r.cond.Broadcast()
 	return r.of[cookie] == it
 }
@@ -85,12 +94,5 @@ func (r *rights) drop(cookie uint64, it *right) {
 	if r.of[cookie] == it {
 		delete(r.of, cookie)
 		r.cond.Broadcast()
-	}
-}
-
-// dropAll drops rights, by their cookies.
-func (r *rights) dropAll(all map[uint64]*right) {
-	for cookie, it := range all {
-		r.drop(cookie, it)
 	}
 }

@@ -199,7 +199,7 @@ func (h *handing) run(l *link.Conn, conns []stranded) int {
 			continue
 		}
 		h.pending.Add(1)
-		h.rights.send(c.right)
+		h.rights.send(c.right, h.to)
 		s.Put(&handover.Item{Server: c.server, FD: c.FD, Since: c.since, Served: c.TX > 0}, func(it *handover.Item, err error) {
 			defer h.pending.Done()
 			if err != nil {

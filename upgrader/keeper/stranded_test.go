@@ -84,19 +84,20 @@ func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
 			w.a.ask(func() { n = len(s.claim([]stranded{{Conn: vault.Conn{FD: -1, Cookie: cookie}}})) })
 			return n
 		}
+		drop := func() { s.rights.drop(cookie, s.rights.of[cookie]) }
 		free := func() bool {
 			mine := s.unheld([]uint64{cookie})
-			s.rights.dropAll(mine)
-			return len(mine) > 0
+			if mine[cookie] == nil {
+				return false
+			}
+			drop()
+			return true
 		}
 		// A worker that dies has it, whoever is still looking.
 		if !free() {
 			t.Error("nobody has it, and it can't be taken")
 		}
 		trial := s.rights.try(cookie)
-		if trial == nil || s.rights.try(cookie) != nil {
-			t.Error("tried by nobody, or by two")
-		}
 		if inherit() != 1 || s.rights.keep(cookie, trial) {
 			t.Error("not taken from who is still looking")
 		}
@@ -106,28 +107,61 @@ func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
 			t.Error("taken from the keeper")
 		}
 		// It was sent to a worker, which sent it on to one that dies.
+		alive, dead := newEstate(), newEstate()
+		close(dead.gone)
 		sent := s.rights.of[cookie]
-		s.rights.send(sent)
+		s.rights.send(sent, alive)
+		if free() {
+			t.Error("taken while it is on its way to a worker")
+		}
 		if inherit() != 1 || s.rights.back(cookie, sent) {
 			t.Error("not taken from who has sent it")
 		}
-		// Who looks for it waits until it is certain whether it was taken.
-		for _, taken := range []bool{false, true} {
-			sent := s.rights.of[cookie]
-			s.rights.send(sent)
-			found := make(chan bool, 1)
-			go func() { found <- free() }()
-			synctest.Wait()
-			if len(found) > 0 {
-				t.Error("decided before it was certain")
-			}
-			if taken {
-				s.rights.drop(cookie, sent)
-			} else {
-				s.rights.back(cookie, sent)
-			}
-			if <-found != taken {
-				t.Errorf("taken by a worker: %v, found with none: %v", taken, !taken)
+		drop()
+		// Who looks for it waits until it is certain whether another one has it.
+		for name, begin := range map[string]func() (it *right, end func(free bool)){
+			"sent to a dead worker": func() (*right, func(bool)) {
+				it := s.rights.take(cookie)
+				s.rights.send(it, dead)
+				return it, func(free bool) {
+					if !free {
+						s.rights.back(cookie, it)
+					}
+				}
+			},
+			"looked for by another": func() (*right, func(bool)) {
+				it := s.rights.try(cookie)
+				return it, func(free bool) {
+					if !free {
+						s.rights.keep(cookie, it)
+					}
+				}
+			},
+			"left by a worker meanwhile": func() (*right, func(bool)) {
+				it := s.rights.try(cookie)
+				return it, func(free bool) {
+					if !free {
+						inherit()
+					}
+				}
+			},
+		} {
+			for _, want := range []bool{false, true} {
+				it, end := begin()
+				found := make(chan bool, 1)
+				go func() { found <- free() }()
+				synctest.Wait()
+				if len(found) > 0 {
+					t.Errorf("%s: decided before it was certain", name)
+				}
+				end(want)
+				if want {
+					s.rights.drop(cookie, it)
+				}
+				if got := <-found; got != want {
+					t.Errorf("%s: found free %v, want %v", name, got, want)
+				}
+				drop()
 			}
 		}
 		if !free() {
@@ -141,4 +175,19 @@ func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
 			t.Error("taken from a worker that has just died")
 		}
 	})
+}
+
+// What a dead worker had claimed its sender takes back, and may send to the next one:
+// who asks what the dead one has left must not hear of it.
+func TestWhatWasClaimedIsNotLeft(t *testing.T) {
+	e := newEstate()
+	e.own, e.left = map[uint64]bool{}, map[uint64]bool{}
+	b := &bequest{Rescued: &vault.Rescued{
+		Idle:    []vault.Conn{{Cookie: 1, Marked: true}},
+		Claimed: []vault.Conn{{Cookie: 2, Marked: true}},
+	}}
+	e.record(b)
+	if len(b.claimed) != 1 || len(b.idle) != 1 || !e.left[1] || !e.own[1] || e.left[2] || e.own[2] {
+		t.Errorf("claimed %v, idle %v, left %v, own %v", b.claimed, b.idle, e.left, e.own)
+	}
 }
