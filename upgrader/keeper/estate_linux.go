@@ -215,22 +215,19 @@ var errNoVault = errors.New("no vault")
 
 // held tells which connections a living worker has; errNoVault: it is dead, or
 // nobody can ask.
-func (e *estate) held(timeout time.Duration) (map[uint64]vault.State, error) {
-	if isClosed(e.gone) { // and is being opened perhaps, by somebody who asks others
-		return nil, errNoVault
-	}
+func (e *estate) held() (map[uint64]vault.State, error) {
 	e.using.Lock()
 	defer e.using.Unlock()
 	if e.vault == nil {
 		return nil, errNoVault
 	}
-	return e.vault.Held(timeout)
+	return e.vault.Held(vault.DefaultTimeout)
 }
 
 // holds is held, however long it takes; false: nobody can tell.
 func (e *estate) holds() (map[uint64]vault.State, bool) {
 	for !isClosed(e.gone) {
-		held, err := e.held(vault.DefaultTimeout)
+		held, err := e.held()
 		if err == nil || errors.Is(err, errNoVault) {
 			return held, err == nil
 		}

@@ -162,11 +162,7 @@ func (s *service) settleLate(p *process, b *bequest, conns []stranded, gone map[
 	var counts vault.Counts
 	for _, c := range conns {
 		c.right = mine[c.Cookie]
-		if c.right == nil {
-			unix.Close(c.FD)
-			continue
-		}
-		if c.Taken || !c.Untouched() {
+		if c.right == nil || c.Taken || !c.Untouched() {
 			unix.Close(c.FD)
 			s.rights.drop(c.Cookie, c.right)
 			continue

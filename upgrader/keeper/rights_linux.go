@@ -87,7 +87,7 @@ func (r *rights) back(cookie uint64, it *right) bool {
 	return r.of[cookie] == it
 }
 
-// drop gives up a right: the connection is a worker's, or has ended.
+// drop gives up a right, if it is one still: the connection is a worker's, or has ended.
 func (r *rights) drop(cookie uint64, it *right) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
