@@ -74,107 +74,117 @@ func TestWhoIsHandedOnFirst(t *testing.T) {
 	}
 }
 
+// ownership is what a service's rights say of one connection.
+type ownership struct {
+	w *world
+	s *service
+}
+
+const someCookie = 1
+
+// inherit is when a worker dies that had it; it reports whether the keeper takes it.
+func (o ownership) inherit() bool {
+	n := 0
+	o.w.a.ask(func() { n = len(o.s.claim([]stranded{{Conn: vault.Conn{FD: -1, Cookie: someCookie}}})) })
+	return n == 1
+}
+
+func (o ownership) now() *right { return o.s.rights.of[someCookie] }
+
+func (o ownership) drop() { o.s.rights.drop(someCookie, o.now()) }
+
+// free reports whether nobody has it.
+func (o ownership) free() bool {
+	if o.s.unheld([]uint64{someCookie})[someCookie] == nil {
+		return false
+	}
+	o.drop()
+	return true
+}
+
 // Somebody finds out whose a connection is, late, and takes it only if nobody else has
 // it by then: not the keeper, and no worker that lives or has just died.
 func TestWhoeverHasAConnectionKeepsIt(t *testing.T) {
 	keepFake(t, Service{}, func(w *world) {
-		const cookie = 1
 		s, p := w.last().process()
-		inherit := func() (n int) {
-			w.a.ask(func() { n = len(s.claim([]stranded{{Conn: vault.Conn{FD: -1, Cookie: cookie}}})) })
-			return n
-		}
-		drop := func() { s.rights.drop(cookie, s.rights.of[cookie]) }
-		free := func() bool {
-			mine := s.unheld([]uint64{cookie})
-			if mine[cookie] == nil {
-				return false
-			}
-			drop()
-			return true
-		}
+		o := ownership{w, s}
 		// A worker that dies has it, whoever is still looking.
-		if !free() {
+		if !o.free() {
 			t.Error("nobody has it, and it can't be taken")
 		}
-		trial := s.rights.try(cookie)
-		if inherit() != 1 || s.rights.keep(cookie, trial) {
+		trial := s.rights.try(someCookie)
+		if !o.inherit() || s.rights.keep(someCookie, trial) {
 			t.Error("not taken from who is still looking")
 		}
 		// The keeper has it now. A worker that died before can't have it any more.
-		s.rights.drop(cookie, trial)
-		if free() || inherit() != 0 {
+		s.rights.drop(someCookie, trial)
+		if o.free() || o.inherit() {
 			t.Error("taken from the keeper")
 		}
 		// It was sent to a worker, which sent it on to one that dies.
-		alive, dead := newEstate(), newEstate()
-		close(dead.gone)
-		sent := s.rights.of[cookie]
-		s.rights.send(sent, alive)
-		if free() {
+		sent := o.now()
+		s.rights.send(sent, newEstate())
+		if o.free() {
 			t.Error("taken while it is on its way to a worker")
 		}
-		if inherit() != 1 || s.rights.back(cookie, sent) {
+		if !o.inherit() || s.rights.back(someCookie, sent) {
 			t.Error("not taken from who has sent it")
 		}
-		drop()
-		// Who looks for it waits until it is certain whether another one has it.
-		for name, begin := range map[string]func() (it *right, end func(free bool)){
-			"sent to a dead worker": func() (*right, func(bool)) {
-				it := s.rights.take(cookie)
-				s.rights.send(it, dead)
-				return it, func(free bool) {
-					if !free {
-						s.rights.back(cookie, it)
-					}
-				}
-			},
-			"looked for by another": func() (*right, func(bool)) {
-				it := s.rights.try(cookie)
-				return it, func(free bool) {
-					if !free {
-						s.rights.keep(cookie, it)
-					}
-				}
-			},
-			"left by a worker meanwhile": func() (*right, func(bool)) {
-				it := s.rights.try(cookie)
-				return it, func(free bool) {
-					if !free {
-						inherit()
-					}
-				}
-			},
-		} {
-			for _, want := range []bool{false, true} {
-				it, end := begin()
+		o.drop()
+		if !o.free() {
+			t.Error("it has ended, and its right is still somebody's")
+		}
+
+		p.estate.own = map[uint64]bool{someCookie: true}
+		close(p.estate.gone)
+		close(p.estate.opened)
+		if o.free() {
+			t.Error("taken from a worker that has just died")
+		}
+	})
+}
+
+// Who looks for a connection's owner waits until it is certain whether another one has it.
+func TestWhoLooksForAnOwnerWaits(t *testing.T) {
+	dead := newEstate()
+	close(dead.gone)
+	sent := func(o ownership) *right {
+		it := o.s.rights.take(someCookie)
+		o.s.rights.send(it, dead)
+		return it
+	}
+	tried := func(o ownership) *right { return o.s.rights.try(someCookie) }
+	for name, c := range map[string]struct {
+		begin func(ownership) *right
+		has   func(ownership, *right)
+	}{
+		"sent to a dead worker":      {sent, func(o ownership, it *right) { o.s.rights.back(someCookie, it) }},
+		"looked for by another":      {tried, func(o ownership, it *right) { o.s.rights.keep(someCookie, it) }},
+		"left by a worker meanwhile": {tried, func(o ownership, it *right) { o.inherit() }},
+	} {
+		for _, free := range []bool{false, true} {
+			keepFake(t, Service{}, func(w *world) {
+				s, _ := w.last().process()
+				o := ownership{w, s}
+				it := c.begin(o)
 				found := make(chan bool, 1)
-				go func() { found <- free() }()
+				go func() { found <- o.free() }()
 				synctest.Wait()
 				if len(found) > 0 {
 					t.Errorf("%s: decided before it was certain", name)
 				}
-				end(want)
-				if want {
-					s.rights.drop(cookie, it)
+				if free {
+					s.rights.drop(someCookie, it)
+				} else {
+					c.has(o, it)
 				}
-				if got := <-found; got != want {
-					t.Errorf("%s: found free %v, want %v", name, got, want)
+				if got := <-found; got != free {
+					t.Errorf("%s: found free %v, want %v", name, got, free)
 				}
-				drop()
-			}
+				o.drop()
+			})
 		}
-		if !free() {
-			t.Error("it has ended, and its right is still somebody's")
-		}
-
-		p.estate.own = map[uint64]bool{cookie: true}
-		close(p.estate.gone)
-		close(p.estate.opened)
-		if free() {
-			t.Error("taken from a worker that has just died")
-		}
-	})
+	}
 }
 
 // What a dead worker had claimed its sender takes back, and may send to the next one:
