@@ -4,7 +4,6 @@ package upgrader
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,7 @@ type underKeeper struct {
 	welcome kept.Welcome
 	manager *manager      // the same keeper, by systemd's protocol
 	goes    chan struct{} // closed: its Go
+	asked   chan struct{} // has room for one: it wants to know how we are
 	lost    chan struct{} // closed: the keeper is dead, or doesn't make sense
 
 	mu      sync.Mutex
@@ -48,7 +48,7 @@ func newKept(u *Upgrader) (*underKeeper, error) {
 		return nil, err
 	}
 	os.Unsetenv(kept.Env) // the programs that we start aren't kept
-	k := &underKeeper{u: u, conn: conn, goes: make(chan struct{}), lost: make(chan struct{}),
+	k := &underKeeper{u: u, conn: conn, goes: make(chan struct{}), asked: make(chan struct{}, 1), lost: make(chan struct{}),
 		waiting: make(map[string]chan control.Outcome)}
 	if err := k.greet(); err != nil {
 		conn.Close()
@@ -125,6 +125,11 @@ func (k *underKeeper) hear(m kept.Message, files []int) {
 		k.mu.Unlock()
 	case *kept.Drain:
 		k.drain(m)
+	case *kept.Inquiry:
+		select {
+		case k.asked <- struct{}{}:
+		default: // one answer for both
+		}
 	case *kept.Broadcast:
 		k.u.hearBroadcast(Broadcast{From: m.From, Message: m.Message})
 	case *kept.Peer:
@@ -318,33 +323,30 @@ func (k *underKeeper) status(unready bool) *kept.Status {
 	return &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: unready}
 }
 
-// beats is how many times statusInterval a worker is silent at most.
-const beats = 5
+// statusBeat is how often a worker tells of itself without being asked: what it has
+// counted since is lost where it is killed.
+const statusBeat = 5 * time.Second
 
-// reportStatus tells the keeper what only this process knows, when it changes, and
-// now and then that it lives.
+// reportStatus tells the keeper what only this process knows. What /proc tells is
+// the keeper's to ask.
 func (k *underKeeper) reportStatus() {
-	tick := time.NewTicker(statusInterval)
+	tick := time.NewTicker(statusBeat)
 	defer tick.Stop()
-	var last string
-	for silent := 1; ; silent++ {
+	for {
 		select {
 		case <-tick.C:
+		case <-k.asked:
 		case <-k.u.over:
 			return
 		case <-k.lost:
 			return
 		}
-		// What /proc tells is the keeper's to ask, when somebody wants to know.
 		var s *kept.Status
-		k.u.ask(func(l *life) { s = k.status(l.state() != control.Serving) })
+		k.u.ask(func(l *life) { s = k.status(l.phase == draining || l.phase == stopping) })
 		if s == nil {
 			return
 		}
-		if b, err := json.Marshal(s); err == nil && (string(b) != last || silent >= beats) {
-			last, silent = string(b), 0
-			k.conn.Send(s)
-		}
+		k.conn.Send(s)
 	}
 }
 

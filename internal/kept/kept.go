@@ -17,7 +17,8 @@
 //	                  ←         Go         all new workers are ready: this generation acts for the service now
 //	Vault             →                    before Ready, if Welcome says that it is wanted
 //	Listening         →                    after Vault, before Ready
-//	Status            →                    at most once a second, when something changed, and every few seconds
+//	                  ←         Inquiry    somebody wants to know how the worker is
+//	Status            →                    answers Inquiry; unasked every few seconds, and at the end
 //	Crash             →                    the worker isn't to be trusted any more, but lives
 //	Leave             →                    somebody told this process alone to end: a successor, please
 //	Upgrade, Stop     →                    somebody asked the worker instead of the keeper
@@ -56,7 +57,10 @@ import (
 
 // Version of this protocol. A side that gets a higher one speaks its own: fields
 // are only ever added, and unknown ones ignored.
-const Version = 1
+const Version = 2
+
+// VersionInquiry is the first version whose workers answer an Inquiry.
+const VersionInquiry = 2
 
 // Env names the environment variable with the keeper's address. It is for the
 // worker alone, not for its children.
@@ -144,6 +148,9 @@ type Welcome struct {
 	Crashes     int           `json:"crashes,omitempty"` // of the service, in the window that leads to giving up
 }
 
+// Inquiry asks for the worker's Status.
+type Inquiry struct{}
+
 // Go says that the worker's generation acts for the service.
 type Go struct{}
 
@@ -199,6 +206,7 @@ func (*Vault) kind() string     { return "vault" }
 func (*Listening) kind() string { return "listening" }
 func (*Event) kind() string     { return "event" }
 func (*Welcome) kind() string   { return "welcome" }
+func (*Inquiry) kind() string   { return "inquiry" }
 func (*Go) kind() string        { return "go" }
 func (*Drain) kind() string     { return "drain" }
 func (*Outcome) kind() string   { return "outcome" }
@@ -210,7 +218,7 @@ func (u *Unknown) kind() string { return u.Kind }
 func empty(kind string) Message {
 	for _, m := range []Message{
 		&Hello{}, &Ready{}, &Crash{}, &Leave{}, &Upgrade{}, &Stop{}, &Status{}, &Vault{}, &Listening{}, &Event{},
-		&Welcome{}, &Go{}, &Drain{}, &Outcome{}, &Peer{}, &Broadcast{},
+		&Welcome{}, &Inquiry{}, &Go{}, &Drain{}, &Outcome{}, &Peer{}, &Broadcast{},
 	} {
 		if m.kind() == kind {
 			return m

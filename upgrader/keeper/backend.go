@@ -161,8 +161,9 @@ func (s *service) serves() bool {
 	return false
 }
 
-// Status asks the actor for what it knows, and /proc for the rest.
+// Status asks the workers and the actor for what they know, and /proc for the rest.
 func (b backend) Status() control.Status {
+	b.a.inquire()
 	st := control.Status{Version: control.Version, Mode: "kept",
 		Keeper: &control.Process{PID: os.Getpid(), Started: b.a.started, Binary: ownPath()}}
 	if !b.a.ask(func() {

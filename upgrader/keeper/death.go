@@ -18,6 +18,7 @@ func (s *service) died(p *process, e end) {
 	delete(s.procs, p.proc)
 	s.a.born() // or not
 	s.bury(p)
+	p.answered() // no more
 	p.settled()
 	if p.watchdog != nil {
 		p.watchdog.Stop()

@@ -243,6 +243,7 @@ func (s *service) hungUp(p *process) {
 	if s.procs[p.proc] == p && p.line != nil {
 		p.line.Close()
 		p.line, p.hungUp = nil, time.Now()
+		p.answered() // no more
 		time.AfterFunc(lastBreath, func() { s.a.post(s.place) })
 	}
 }

@@ -214,6 +214,7 @@ func library(args []string) {
 			c.Send(&kept.Ready{})
 		case *kept.Go:
 			fmt.Fprintln(os.Stderr, "told: go")
+		case *kept.Inquiry:
 			c.Send(&kept.Status{Text: "at your service", Conns: &control.Conns{Open: 7}})
 		case *kept.Outcome:
 			fmt.Fprintf(os.Stderr, "told: outcome %s %s\n", m.ID, m.Result)

@@ -29,6 +29,9 @@ type process struct {
 	line                    line
 	hungUp                  time.Time // when it closed its line
 	helloed                 bool
+	answers                 bool             // inquiries
+	inquiry                 chan struct{}    // nil: none is open; closed when it is answered
+	asked                   time.Time        // the inquiry
 	signals                 []syscall.Signal // for when it has been started
 	probing                 chan struct{}    // closed when nothing has to be found out any more
 	staged                  []*socket

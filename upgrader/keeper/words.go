@@ -158,6 +158,7 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 		s.feed(event{kind: evLeaving, proc: p.proc})
 	case *kept.Status:
 		p.status, p.heard = m, time.Now()
+		p.answered()
 	case *kept.Broadcast:
 		s.broadcast(p, m.Message)
 	case *kept.Event:
@@ -170,7 +171,7 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 }
 
 func (s *service) welcome(p *process, m *kept.Hello) {
-	p.helloed, p.build = true, m.Build
+	p.helloed, p.build, p.answers = true, m.Build, m.Version >= kept.VersionInquiry
 	p.line.Send(&kept.Welcome{Version: kept.Version, Service: s.conf.Name, Generation: p.generation, Worker: p.index,
 		Workers: s.state.policy.workers, KillTimeout: p.conf.KillTimeout, StopTimeout: p.conf.StopTimeout, Crashes: len(s.state.deaths),
 		Rescue: p.conf.rescues()})

@@ -107,7 +107,7 @@ func (i *Instance) spawn(cmd *exec.Cmd) (int, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "BENCH_ADDR="+i.Addr, "BENCH_COUNTER="+i.counter())
 	cmd.Env = append(cmd.Env, "PYTHONPATH="+i.Dir, "PYTHONDONTWRITEBYTECODE=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
