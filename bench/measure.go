@@ -28,6 +28,7 @@ type settings struct {
 	blind          time.Duration
 	seed           uint64
 	idle           int
+	together       bool
 	out            string
 }
 
@@ -58,12 +59,18 @@ func actionCommands() []*cobra.Command {
 			Use:   action + " [SYSTEM...]",
 			Short: actions[action],
 			RunE: func(cmd *cobra.Command, names []string) error {
+				if o.together {
+					return measureTogether(cmd.Context(), o, names)
+				}
 				return measureAll(cmd.Context(), o, []string{action}, names)
 			},
 		}
 		o.flags(cmd)
-		if action == "idle" {
+		switch action {
+		case "idle":
 			cmd.Flags().IntVarP(&o.idle, "connections", "n", 2000, "idle connections")
+		case "steady":
+			cmd.Flags().BoolVar(&o.together, "together", false, "all systems at the same time, each under a load of its own: tells differences of one percent")
 		}
 		cmds = append(cmds, cmd)
 	}
@@ -220,9 +227,7 @@ func (r *results) measure(ctx context.Context, b *system.Bed, s *system.System, 
 			return err
 		}
 		st.Round = round
-		r.Steady = append(r.Steady, st)
-		fmt.Printf("%-8s %-14s %s per answer, %d MB, p99 %s\n", p.Action, s.Name,
-			(st.CPU / time.Duration(max(1, st.Answers))).Round(time.Microsecond), st.Memory>>20, st.Latency.P99)
+		r.add(st)
 		return nil
 	}
 	events, err := measure.Measure(ctx, b, s, p)
@@ -235,6 +240,12 @@ func (r *results) measure(ctx context.Context, b *system.Bed, s *system.System, 
 		fmt.Println(summary(e))
 	}
 	return err
+}
+
+func (r *results) add(st measure.Steady) {
+	r.Steady = append(r.Steady, st)
+	fmt.Printf("steady   %-14s %s per answer, %d MB, p99 %s\n", st.System,
+		(st.CPU / time.Duration(max(1, st.Answers))).Round(time.Microsecond), st.Memory>>20, st.Latency.P99)
 }
 
 func summary(e measure.Event) string {

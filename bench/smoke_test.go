@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,6 +21,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if len(os.Args) > 2 && os.Args[1] == "steady" {
+		main()
+		return
 	}
 	if err := system.Adopt(); err != nil {
 		panic(err)
@@ -62,5 +68,28 @@ func TestTableclothAgainstTableflip(t *testing.T) {
 	// The same measurement must see what the other one closes.
 	if theirs.Closed()+theirs.Ends[strict.Announced] < 40 || theirs.Moved != 0 {
 		t.Errorf("tableflip ended %v, moved %d", theirs.Ends, theirs.Moved)
+	}
+}
+
+func TestAllTogether(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "results.json")
+	if err := measureTogether(t.Context(), settings{rounds: 2, seconds: 0.5, seed: 1, out: out}, []string{"killed-0", "kept"}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r measure.Results
+	if err := json.Unmarshal(data, &r); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Together || len(r.Steady) != 4 {
+		t.Fatalf("%+v", r)
+	}
+	for i, st := range r.Steady {
+		if st.Round != i/2 || st.Answers == 0 || st.Failed > 0 || st.CPU == 0 {
+			t.Errorf("%+v", st)
+		}
 	}
 }

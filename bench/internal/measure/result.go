@@ -21,6 +21,7 @@ type Results struct {
 	LeftOut  map[string]string `json:"left_out,omitempty"` // by system, why
 	Events   []Event           `json:"events"`
 	Steady   []Steady          `json:"steady,omitempty"`
+	Together bool              `json:"together,omitempty"` // all of a round at the same time
 }
 
 // Class of requests that fail for different reasons.

@@ -236,22 +236,22 @@ func (a All) crashes(action string) string {
 
 func (a All) cpu(name string) sample {
 	var s sample
-	for _, st := range a.steady(name) {
+	for _, st := range a.steady(name, false) {
 		s = append(s, perAnswer(st))
 	}
 	return s
 }
 
 // cpuRatio compares rounds, as the machine is the same within each.
-func (a All) cpuRatio(name, base string) sample {
+func (a All) cpuRatio(name, base string, together bool) sample {
 	var s sample
 	for _, r := range a.Runs {
 		one := All{Runs: []measure.Results{r}}
 		byRound := map[int]float64{}
-		for _, st := range one.steady(base) {
+		for _, st := range one.steady(base, together) {
 			byRound[st.Round] = perAnswer(st)
 		}
-		for _, st := range one.steady(name) {
+		for _, st := range one.steady(name, together) {
 			if b := byRound[st.Round]; b > 0 {
 				s = append(s, perAnswer(st)/b)
 			}
@@ -268,7 +268,7 @@ func perAnswer(st measure.Steady) float64 {
 func (a All) steadyTable() string {
 	var rows [][]string
 	for _, name := range systemNames() {
-		st := a.steady(name)
+		st := a.steady(name, false)
 		if len(st) == 0 {
 			continue
 		}
@@ -280,13 +280,14 @@ func (a All) steadyTable() string {
 				latency[i] = append(latency[i], float64(d)/float64(time.Millisecond))
 			}
 		}
-		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0").estimate(), memory.String()}
+		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0", false).estimate(),
+			a.cpuRatio(name, "killed-0", true).estimate(), memory.String()}
 		for _, s := range latency {
 			row = append(row, s.String())
 		}
 		rows = append(rows, row)
 	}
-	return table([]string{"system", "CPU per request, µs", "× net/http", "memory, MB", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"}, rows)
+	return table([]string{"system", "CPU per request, µs", "× net/http", "× together", "memory, MB", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"}, rows)
 }
 
 // betterThanOurs says for each measure who beats us at it.

@@ -134,11 +134,12 @@ func (a All) events(system, action string, blind bool) []measure.Event {
 	return found
 }
 
-func (a All) steady(system string) []measure.Steady {
+// steady are a system's rounds by turns with the others, or together with them.
+func (a All) steady(system string, together bool) []measure.Steady {
 	var found []measure.Steady
 	for _, r := range a.Runs {
 		for _, s := range r.Steady {
-			if s.System == system {
+			if s.System == system && r.Together == together {
 				found = append(found, s)
 			}
 		}

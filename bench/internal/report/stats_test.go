@@ -94,9 +94,13 @@ func TestCostsAreComparedWithinRounds(t *testing.T) {
 	a := All{Runs: []measure.Results{
 		{Steady: []measure.Steady{steady("kept", 0, 30), steady("killed-0", 0, 10), steady("killed-0", 1, 100), steady("kept", 1, 100)}},
 		{Steady: []measure.Steady{steady("killed-0", 0, 50), steady("kept", 0, 100)}},
+		{Together: true, Steady: []measure.Steady{steady("killed-0", 0, 10), steady("kept", 0, 70)}},
 	}}
-	if got := a.cpuRatio("kept", "killed-0"); len(got) != 3 || got.String() != "2 (1–3)" {
-		t.Errorf("%v", []float64(got))
+	if got := a.cpuRatio("kept", "killed-0", false); len(got) != 3 || got.String() != "2 (1–3)" {
+		t.Errorf("by turns: %v", []float64(got))
+	}
+	if got := a.cpuRatio("kept", "killed-0", true); len(got) != 1 || got.String() != "7" {
+		t.Errorf("together: %v", []float64(got))
 	}
 }
 

@@ -107,6 +107,8 @@ func (i *Instance) spawn(cmd *exec.Cmd) (int, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "BENCH_ADDR="+i.Addr, "BENCH_COUNTER="+i.counter())
 	cmd.Env = append(cmd.Env, "PYTHONPATH="+i.Dir, "PYTHONDONTWRITEBYTECODE=1")
+	// As a service manager would: who is in the session of its clients shares their
+	// scheduling group, and pays less for switching between them (autogroup, sched(7)).
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, err
