@@ -23,6 +23,8 @@ type Account struct {
 	behind []byte            // of the requests behind it, as long as none was let go
 	tail   [maxBuffered]byte // the last bytes told
 	strays bool              // line ends may come that are no part of a request; see First
+	posted bool              // a POST was read
+	messy  bool              // line ends came that were no part of a request
 
 	// Of the writing side.
 	written uint64
@@ -108,7 +110,7 @@ func (a *Account) Boundary(read, written int64) {
 	if k := a.read - a.begin; a.begin < a.read && k <= maxBuffered {
 		all := a.tail[maxBuffered-k:]
 		head = trimLineEnds(all)
-		a.begin += uint64(len(all) - len(head))
+		a.pass(len(all) - len(head))
 	}
 	a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
 	a.next(readingHead)
@@ -198,6 +200,7 @@ func (a *Account) readBehind(b []byte) {
 	case kept > 0 || len(trimLineEnds(more)) > 0:
 		a.behind = append(a.behind, more...)
 	default:
+		a.messy = true
 		a.req.End += uint64(len(more))
 		if a.active {
 			a.table.RequestEnd(a.fd, a.end())
@@ -207,7 +210,8 @@ func (a *Account) readBehind(b []byte) {
 
 // First is where the first bytes of the next read should go at once; nil: it
 // doesn't matter. See [Table.First]. It matters behind a POST, after which net/http
-// forgives line ends, or where it isn't known what came before.
+// forgives line ends, or where it isn't known what came before; but not where a request
+// has come behind a POST without any: a client always sends them, or never does.
 func (a *Account) First() []byte {
 	if !a.strays || a.over || !a.active && (a.phase != readingHead || a.read != a.begin) {
 		return nil
@@ -242,7 +246,8 @@ func (a *Account) readHead(b []byte) {
 	}
 	a.head = nil
 	a.phase = readAll
-	a.strays = a.req.Post
+	a.strays = a.req.Post && (a.messy || !a.posted)
+	a.posted = a.posted || a.req.Post
 	a.begun(a.req.Kind)
 	if a.req.Chunked {
 		a.phase = readingChunks
@@ -253,10 +258,16 @@ func (a *Account) readHead(b []byte) {
 func (a *Account) skipLineEnds(b []byte) []byte {
 	rest := trimLineEnds(b)
 	if n := len(b) - len(rest); n > 0 {
-		a.begin += uint64(n)
+		a.pass(n)
 		a.table.Boundary(a.fd, a.rx0+a.begin, a.tx0+a.written)
 	}
 	return rest
+}
+
+// pass goes by n bytes of line ends.
+func (a *Account) pass(n int) {
+	a.begin += uint64(n)
+	a.messy = a.messy || n > 0
 }
 
 func (a *Account) partOfHead(b []byte) {

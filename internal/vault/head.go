@@ -104,10 +104,21 @@ func (h *header) parse(b []byte) bool {
 			return true
 		case h.first == nil:
 			h.first = line
-		default:
+		case matters(line[0]):
 			h.field(line)
 		}
 	}
+}
+
+// matters reports whether a line of a head that begins like this can change what a
+// header says, or make it odd: most can't, and needn't be looked at. What is wrong
+// otherwise with a line, net/http refuses.
+func matters(first byte) bool {
+	switch first | 0x20 {
+	case 'c', 't', 'u': // Content-Length, Connection, Transfer-Encoding, Upgrade
+		return true
+	}
+	return first <= ' '
 }
 
 // hasEmptyLine reports whether a line of b is empty, the first one aside: where parse
