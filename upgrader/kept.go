@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tablecloth-go/tablecloth/internal/gate"
@@ -30,6 +31,7 @@ type underKeeper struct {
 	manager *manager      // the same keeper, by systemd's protocol
 	goes    chan struct{} // closed: its Go
 	asked   chan struct{} // has room for one: it wants to know how we are
+	inquiry atomic.Int64  // the last one's number
 	lost    chan struct{} // closed: the keeper is dead, or doesn't make sense
 
 	mu      sync.Mutex
@@ -126,6 +128,7 @@ func (k *underKeeper) hear(m kept.Message, files []int) {
 	case *kept.Drain:
 		k.drain(m)
 	case *kept.Inquiry:
+		k.inquiry.Store(int64(m.Number))
 		select {
 		case k.asked <- struct{}{}:
 		default: // one answer for both
@@ -318,9 +321,10 @@ func (k *underKeeper) close(bool) error {
 
 // status is what only this process knows.
 func (k *underKeeper) status(unready bool) *kept.Status {
+	heard := k.inquiry.Load()
 	g := control.Generation{Workers: make([]control.Worker, 1)}
 	k.u.fillIn(&g)
-	return &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: unready}
+	return &kept.Status{Conns: g.Workers[0].Conns, Holdouts: g.Holdouts, Unready: unready, Inquiry: int(heard)}
 }
 
 // statusBeat is how often a worker tells of itself without being asked: what it has

@@ -110,6 +110,7 @@ type Status struct {
 	Holdouts []control.Conn `json:"holdouts,omitempty"` // of a drain
 	Notes    []string       `json:"notes,omitempty"`
 	Unready  bool           `json:"unready,omitempty"` // don't send it requests now (readyz)
+	Inquiry  int            `json:"inquiry,omitempty"` // the last that was heard before
 }
 
 // Vault tells of the worker's vault (package vault), with two descriptors: the
@@ -149,7 +150,9 @@ type Welcome struct {
 }
 
 // Inquiry asks for the worker's Status.
-type Inquiry struct{}
+type Inquiry struct {
+	Number int `json:"number"` // from 1
+}
 
 // Go says that the worker's generation acts for the service.
 type Go struct{}

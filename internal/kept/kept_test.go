@@ -22,7 +22,7 @@ var samples = []Message{
 	&Listening{Servers: [][]string{{"127.0.0.1:80"}, nil}, Others: []string{"[::]:443"}},
 	&Event{control.Event{Kind: control.EventHandover, Counts: map[string]int{"moved": 1}}},
 	&Welcome{Version: 1, Service: "web", Generation: 2, Worker: 1, Workers: 4, KillTimeout: time.Second},
-	&Inquiry{},
+	&Inquiry{Number: 1},
 	&Go{},
 	&Drain{Reason: Replaced, Timeout: time.Second},
 	&Outcome{control.Outcome{ID: "x", Result: control.Ready}},

@@ -39,7 +39,8 @@ func (p *process) inquire() <-chan struct{} {
 	}
 	if p.inquiry == nil {
 		p.inquiry, p.asked = make(chan struct{}), time.Now()
-		p.line.Send(&kept.Inquiry{})
+		p.inquiries++
+		p.line.Send(&kept.Inquiry{Number: p.inquiries})
 	}
 	if time.Since(p.asked) >= inquiryTimeout {
 		return nil

@@ -61,13 +61,14 @@ func TestWhoHangsIsWaitedForOnce(t *testing.T) {
 		status(inquiryTimeout)
 		status(0)
 		tell := func(n int64) {
-			w.a.ask(func() { s.heard(p, &kept.Status{Conns: &control.Conns{Requests: n}}, nil) })
+			w.a.ask(func() { s.heard(p, &kept.Status{Conns: &control.Conns{Requests: n}, Inquiry: int(n)}, nil) })
 		}
 		tell(1)
 		if c := status(inquiryTimeout); c.Requests != 1 {
 			t.Errorf("%+v", c)
 		}
 		tell(2)
+		time.AfterFunc(inquiryTimeout/4, func() { tell(2) }) // it had not heard of it yet
 		time.AfterFunc(inquiryTimeout/2, func() { tell(3) })
 		if c := status(inquiryTimeout / 2); c.Requests != 3 {
 			t.Errorf("%+v", c)

@@ -215,7 +215,7 @@ func library(args []string) {
 		case *kept.Go:
 			fmt.Fprintln(os.Stderr, "told: go")
 		case *kept.Inquiry:
-			c.Send(&kept.Status{Text: "at your service", Conns: &control.Conns{Open: 7}})
+			c.Send(&kept.Status{Text: "at your service", Conns: &control.Conns{Open: 7}, Inquiry: m.Number})
 		case *kept.Outcome:
 			fmt.Fprintf(os.Stderr, "told: outcome %s %s\n", m.ID, m.Result)
 		case *kept.Drain:

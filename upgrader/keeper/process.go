@@ -30,6 +30,7 @@ type process struct {
 	hungUp                  time.Time // when it closed its line
 	helloed                 bool
 	answers                 bool             // inquiries
+	inquiries               int              // how many there were
 	inquiry                 chan struct{}    // nil: none is open; closed when it is answered
 	asked                   time.Time        // the inquiry
 	signals                 []syscall.Signal // for when it has been started

@@ -158,7 +158,9 @@ func (s *service) heard(p *process, m kept.Message, files []int) {
 		s.feed(event{kind: evLeaving, proc: p.proc})
 	case *kept.Status:
 		p.status, p.heard = m, time.Now()
-		p.answered()
+		if m.Inquiry >= p.inquiries {
+			p.answered()
+		}
 	case *kept.Broadcast:
 		s.broadcast(p, m.Message)
 	case *kept.Event:
