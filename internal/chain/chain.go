@@ -46,11 +46,12 @@ type Spec struct {
 type Limit struct {
 	Resource  int
 	Soft, Max uint64
+	Text      string // says it in an error: "nofile=65536"
 }
 
 // Error is why the program couldn't be started.
 type Error struct {
-	Step string // "exec /bin/x", "change to directory /y", "setuid 7"
+	Step string // "exec /bin/x", "change to directory /y", "setuid 7", "limit nofile=65536"
 	Err  syscall.Errno
 }
 
@@ -144,7 +145,7 @@ func (s *Spec) encode(report, pinned int) []string {
 		"path=" + s.Path, fmt.Sprintf("parent=%d", os.Getpid())}
 	add := func(key string, value any) { args = append(args, fmt.Sprintf("%s=%v", key, value)) }
 	for _, l := range s.Limits {
-		add("limit", fmt.Sprintf("%d:%d:%d", l.Resource, l.Soft, l.Max))
+		add("limit", fmt.Sprintf("%d:%d:%d:%s", l.Resource, l.Soft, l.Max, l.Text))
 	}
 	if s.Umask >= 0 {
 		add("umask", s.Umask)

@@ -77,7 +77,7 @@ func whatTheProgramFinds(t *testing.T, start func(*Spec) (*Child, error)) {
 		{"no more than its environment", func(*Spec) {}, "env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= -e ^PATH=", "A=1\n"},
 		{"its directory", func(s *Spec) { s.Dir = "/usr" }, "pwd", "/usr\n"},
 		{"its umask", func(s *Spec) { s.Umask = 0o77 }, "umask", "0077\n"},
-		{"its limits", func(s *Spec) { s.Limits = []Limit{{syscall.RLIMIT_NOFILE, 55, 77}} }, "ulimit -Sn; ulimit -Hn", "55\n77\n"},
+		{"its limits", func(s *Spec) { s.Limits = []Limit{{syscall.RLIMIT_NOFILE, 55, 77, "nofile=55:77"}} }, "ulimit -Sn; ulimit -Hn", "55\n77\n"},
 		{"a session of its own", func(*Spec) {}, "cut -d' ' -f5,6 /proc/$$/stat", "PID PID\n"},
 		{"empty arguments", func(s *Spec) { s.Args = []string{"sh", "-c", "echo $#", "", "", ""} }, "", "2\n"},
 	} {
@@ -115,6 +115,7 @@ func whyItCouldNotBeStarted(t *testing.T, start func(*Spec) (*Child, error)) {
 		{func(s *Spec) { s.Path = "/no/such" }, syscall.ENOENT, "exec /no/such", 127},
 		{func(s *Spec) { s.Path = "/etc" }, syscall.EACCES, "exec /etc", 126},
 		{func(s *Spec) { s.Dir = "/no/such" }, syscall.ENOENT, "change to directory /no/such", 127},
+		{func(s *Spec) { s.Limits = []Limit{{syscall.RLIMIT_NOFILE, 78, 77, "nofile=78:77"}} }, syscall.EINVAL, "limit nofile=78:77", 126},
 	} {
 		s := spec("true")
 		x.change(&s)

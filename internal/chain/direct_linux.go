@@ -133,7 +133,7 @@ func (s *Spec) planRest(p *plan) error {
 		p.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, address(p, &unix.Rlimit{Cur: soft, Max: hard}), 0)
 	}
 	for _, l := range s.Limits {
-		p.do(fmt.Sprintf("setrlimit %d:%d:%d", l.Resource, l.Soft, l.Max), unix.SYS_PRLIMIT64, 0, uintptr(l.Resource),
+		p.do("limit "+l.Text, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource),
 			address(p, &unix.Rlimit{Cur: l.Soft, Max: l.Max}), 0)
 	}
 	if s.Umask >= 0 {

@@ -196,6 +196,7 @@ func (t *Table) begin(ctx context.Context, o DrainOptions) (*drain, error) {
 		case errors.Is(err, handover.ErrDead):
 			d.sender = o.Sender
 			d.failed.Store(now())
+		case ctx.Err() != nil: // called off, or begun anew with another sender
 		default:
 			t.log.WithError(err).Warn("connections are not handed over")
 		}

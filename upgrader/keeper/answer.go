@@ -3,10 +3,12 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/chain"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -146,10 +148,29 @@ func (s *service) hint(e end) string {
 		return hint
 	case isEnvFileError(e.failed):
 		return "it needs a file of KEY=VALUE lines that the keeper can read"
+	case e.failed != nil && stepHint(e.failed) != "":
+		return stepHint(e.failed)
 	case e.failed != nil && execStatus(e.failed) == 127:
 		return "there is no such file, or its interpreter is missing"
 	case e.failed != nil && execStatus(e.failed) == 126:
 		return "it is not executable for the user that it runs as, or not for this machine"
+	}
+	return ""
+}
+
+// stepHint is about what a process has to do before it can become the program.
+func stepHint(err error) string {
+	var chained *chain.Error
+	if !errors.As(err, &chained) {
+		return ""
+	}
+	switch step, _, _ := strings.Cut(chained.Step, " "); step {
+	case "limit":
+		return "without the right to raise it (root's, CAP_SYS_RESOURCE) a limit can't be above the keeper's own hard one (ulimit -H); and nofile never above /proc/sys/fs/nr_open"
+	case "setgroups", "setgid", "setuid":
+		return "only root can run a program as somebody else: start the keeper as root, or leave out user and group"
+	case "change":
+		return "the directory must be there, and open to the user that the program runs as"
 	}
 	return ""
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Check reports what is wrong with a configuration, as Run would at its start,
@@ -69,6 +72,9 @@ func defaults[T comparable](v *T, d T) {
 }
 
 func (c *Service) check() error {
+	if !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return hinted(fmt.Errorf("name %q: it stands in logs and tables, and must be printable", c.Name), "--name gives another")
+	}
 	switch c.Restart {
 	case RestartAlways, RestartOnFailure, RestartNever:
 	default:

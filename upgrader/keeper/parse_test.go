@@ -75,7 +75,7 @@ func TestParseEnvFile(t *testing.T) {
 
 func TestParseLimits(t *testing.T) {
 	got, err := parseLimits([]string{"nofile=10:20", "core=unlimited"})
-	if want := []chain.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: 10, Max: 20}, {Resource: unix.RLIMIT_CORE, Soft: 1<<64 - 1, Max: 1<<64 - 1}}; err != nil || !slices.Equal(got, want) {
+	if want := []chain.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: 10, Max: 20, Text: "nofile=10:20"}, {Resource: unix.RLIMIT_CORE, Soft: 1<<64 - 1, Max: 1<<64 - 1, Text: "core=unlimited"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, bad := range []string{"nofile", "nofile=", "nofile=20:10", "files=1", "nofile=-1"} {

@@ -1,8 +1,6 @@
 package keeper
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -124,13 +122,9 @@ func isEnvFileError(err error) bool { return errors.As(err, new(*envFileError)) 
 func environment(conf *Service) ([]string, error) {
 	env := os.Environ()
 	if conf.EnvFile != "" {
-		data, err := os.ReadFile(conf.EnvFile)
+		more, err := ReadEnvFile(conf.EnvFile)
 		if err != nil {
-			return nil, &envFileError{fmt.Errorf("environment file: %w", err)}
-		}
-		more, err := parseEnvFile(data)
-		if err != nil {
-			return nil, &envFileError{fmt.Errorf("environment file %s: %w", conf.EnvFile, err)}
+			return nil, &envFileError{err}
 		}
 		env = append(env, more...)
 	}
@@ -166,32 +160,6 @@ func unique(env []string) []string {
 		out = append(out, e)
 	}
 	return out
-}
-
-// parseEnvFile reads KEY=VALUE lines as systemd's EnvironmentFile= has them, but
-// for line continuation: comments with # or ;, values in quotes.
-func parseEnvFile(data []byte) ([]string, error) {
-	var env []string
-	sc := bufio.NewScanner(bytes.NewReader(data))
-	for n := 1; sc.Scan(); n++ {
-		line := strings.TrimSpace(sc.Text())
-		if line == "" || line[0] == '#' || line[0] == ';' {
-			continue
-		}
-		line = strings.TrimPrefix(line, "export ")
-		key, value, ok := strings.Cut(line, "=")
-		if !ok || key == "" || strings.ContainsAny(key, " \t\"'") || strings.Contains(line, "\x00") {
-			return nil, fmt.Errorf("line %d: not KEY=VALUE", n)
-		}
-		if len(value) >= 2 && (value[0] == '"' || value[0] == '\'') {
-			if value[len(value)-1] != value[0] {
-				return nil, fmt.Errorf("line %d: the quote has no end", n)
-			}
-			value = value[1 : len(value)-1]
-		}
-		env = append(env, key+"="+value)
-	}
-	return env, sc.Err()
 }
 
 type identity struct {
@@ -272,7 +240,7 @@ func parseLimits(all []string) ([]chain.Limit, error) {
 		if err != nil || err2 != nil || cur > most {
 			return nil, fmt.Errorf("limit %q: a number or \"unlimited\", the soft one not above the hard one", s)
 		}
-		out = append(out, chain.Limit{Resource: r, Soft: cur, Max: most})
+		out = append(out, chain.Limit{Resource: r, Soft: cur, Max: most, Text: s})
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +11,7 @@ import (
 	"github.com/tablecloth-go/tablecloth/upgrader/keeper"
 )
 
-// Missing says what services need at their start and isn't there yet.
+// Missing says what services need at their start and isn't there yet, or isn't right.
 func Missing(s *keeper.Config) []string {
 	var all []string
 	for _, service := range s.Services {
@@ -25,8 +26,10 @@ func Missing(s *keeper.Config) []string {
 			say("the program %s is not there, or can't be run", program)
 		}
 		if service.EnvFile != "" {
-			if _, err := os.Stat(service.EnvFile); err != nil {
+			if _, err := keeper.ReadEnvFile(service.EnvFile); errors.Is(err, os.ErrNotExist) {
 				say("the environment file %s is not there", service.EnvFile)
+			} else if err != nil {
+				say("%v", err)
 			}
 		}
 		if info, err := os.Stat(service.Directory); err != nil || !info.IsDir() {

@@ -119,8 +119,9 @@ func (l *loader) dieWithParent(sig syscall.Signal) {
 }
 
 func (l *loader) limit(value string) {
-	if f := split(value, ':'); len(f) == 3 {
-		l.try("setrlimit "+value, syscall.Setrlimit(int(number(f[0])), &syscall.Rlimit{Cur: number(f[1]), Max: number(f[2])}))
+	if f := split(value, ':'); len(f) > 3 {
+		text := value[len(f[0])+len(f[1])+len(f[2])+3:]
+		l.try("limit "+text, syscall.Setrlimit(int(number(f[0])), &syscall.Rlimit{Cur: number(f[1]), Max: number(f[2])}))
 	}
 }
 
