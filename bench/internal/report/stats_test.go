@@ -102,6 +102,9 @@ func TestCostsAreComparedWithinRounds(t *testing.T) {
 	if got := a.cpuRatio("kept", "killed-0", true); len(got) != 1 || got.String() != "7" {
 		t.Errorf("together: %v", []float64(got))
 	}
+	if got := a.cost("kept"); len(got) != 1 || got[0] != 7 {
+		t.Errorf("what was measured together is to be told: %v", []float64(got))
+	}
 }
 
 func TestUpgradesAreComparedWithStartsOfTheirRound(t *testing.T) {
