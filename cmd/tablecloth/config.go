@@ -19,7 +19,7 @@ const checkLong = `Read a configuration file as "tablecloth run --file" does, an
 wrong with it: file, line, column, and what was meant. Nothing is started.
 
 Users, groups and crash pages must be there; programs and environment files may
-be missing yet, which is said.
+be missing yet, or a line of the latter be wrong, which is said.
 
 Exit status: 0 the file is right; 1 it isn't; 2 usage, or it can't be read.`
 
