@@ -16,10 +16,14 @@ func RequestKind(head []byte) Kind {
 
 func kindOf(line []byte) Kind {
 	k := Known
-	if bytes.HasPrefix(line, []byte("HEAD ")) {
+	n := len(line)
+	if n < len("GET / HTTP/1.1") {
+		return k // net/http refuses it
+	}
+	if string(line[:5]) == "HEAD " { // without a call, unlike bytes.HasPrefix
 		k |= Head
 	}
-	if bytes.HasSuffix(line, []byte("HTTP/1.1")) {
+	if string(line[n-8:]) == "HTTP/1.1" {
 		return k
 	}
 	if bytes.HasSuffix(bytes.TrimRight(line, "\r "), []byte(" HTTP/1.0")) {
@@ -62,8 +66,11 @@ func (r *Request) parse(b []byte) {
 	}
 	r.Kind = kindOf(h.first)
 	r.Head = uint64(len(b)-len(head)) + h.size
-	r.Post = bytes.HasPrefix(h.first, []byte("POST "))
-	if h.upgrade || h.odd || bytes.HasPrefix(h.first, []byte("CONNECT ")) {
+	if len(h.first) >= 8 {
+		r.Post = string(h.first[:5]) == "POST "
+		h.odd = h.odd || string(h.first[:8]) == "CONNECT "
+	}
+	if h.upgrade || h.odd {
 		return
 	}
 	r.Chunked = h.chunked && !h.hasLength && r.Kind&HTTP10 == 0
