@@ -54,6 +54,7 @@ func TestParseRequest(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte("\r\nHEAD / HTTP/1.0\nA:b\n\n"))
+	f.Add([]byte("GET / HTTP/0.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))
 	f.Add([]byte("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nrest"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		ours := ParseRequest(in)
@@ -64,7 +65,7 @@ func FuzzParseRequest(f *testing.F) {
 		src := bytes.NewReader(in[lead:])
 		r := bufio.NewReaderSize(src, 16)
 		req, err := http.ReadRequest(r)
-		if err != nil || ours.Head == 0 {
+		if err != nil || ours.Head == 0 || req.ProtoMajor != 1 { // http.Server refuses another
 			return
 		}
 		end := ours.End
