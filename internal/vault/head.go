@@ -66,11 +66,12 @@ func (r *Request) parse(b []byte) {
 	}
 	r.Kind = kindOf(h.first)
 	r.Head = uint64(len(b)-len(head)) + h.size
-	if len(h.first) >= 8 {
-		r.Post = string(h.first[:5]) == "POST "
-		h.odd = h.odd || string(h.first[:8]) == "CONNECT "
+	n := len(h.first)
+	if n < len("GET / HTTP/1.1") {
+		return
 	}
-	if h.upgrade || h.odd {
+	r.Post = string(h.first[:5]) == "POST "
+	if string(h.first[n-9:n-1]) != " HTTP/1." || string(h.first[:8]) == "CONNECT " || h.upgrade || h.odd {
 		return
 	}
 	r.Chunked = h.chunked && !h.hasLength && r.Kind&HTTP10 == 0
