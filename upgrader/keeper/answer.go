@@ -146,31 +146,32 @@ func (s *service) hint(e end) string {
 			hint = "it binds a port that another worker has: have the keeper bind it (--listen), and the program take it (LISTEN_FDS); with this library, or FDSTORE, --serial-start does too"
 		}
 		return hint
-	case isEnvFileError(e.failed):
-		return "it needs a file of KEY=VALUE lines that the keeper can read"
-	case e.failed != nil && stepHint(e.failed) != "":
-		return stepHint(e.failed)
-	case e.failed != nil && execStatus(e.failed) == 127:
-		return "there is no such file, or its interpreter is missing"
-	case e.failed != nil && execStatus(e.failed) == 126:
-		return "it is not executable for the user that it runs as, or not for this machine"
+	case e.failed != nil:
+		return startHint(e.failed)
 	}
 	return ""
 }
 
-// stepHint is about what a process has to do before it can become the program.
-func stepHint(err error) string {
+// startHint knows what keeps a process from becoming the program.
+func startHint(err error) string {
 	var chained *chain.Error
-	if !errors.As(err, &chained) {
-		return ""
+	step := ""
+	if errors.As(err, &chained) {
+		step, _, _ = strings.Cut(chained.Step, " ")
 	}
-	switch step, _, _ := strings.Cut(chained.Step, " "); step {
-	case "limit":
+	switch status := execStatus(err); {
+	case isEnvFileError(err):
+		return "it needs a file of KEY=VALUE lines that the keeper can read"
+	case step == "limit":
 		return "without the right to raise it (root's, CAP_SYS_RESOURCE) a limit can't be above the keeper's own hard one (ulimit -H); and nofile never above /proc/sys/fs/nr_open"
-	case "setgroups", "setgid", "setuid":
+	case step == "setgroups", step == "setgid", step == "setuid":
 		return "only root can run a program as somebody else: start the keeper as root, or leave out user and group"
-	case "change":
+	case step == "change":
 		return "the directory must be there, and open to the user that the program runs as"
+	case status == 127:
+		return "there is no such file, or its interpreter is missing"
+	case status == 126:
+		return "it is not executable for the user that it runs as, or not for this machine"
 	}
 	return ""
 }

@@ -73,7 +73,7 @@ func defaults[T comparable](v *T, d T) {
 
 func (c *Service) check() error {
 	if !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return hinted(fmt.Errorf("name %q: it stands in logs and tables, and must be printable", c.Name), "--name gives another")
+		return hinted(fmt.Errorf("name %q: it stands in logs and tables, and must be printable", c.Name), "--name gives another; in a file it is the service's key")
 	}
 	switch c.Restart {
 	case RestartAlways, RestartOnFailure, RestartNever:
