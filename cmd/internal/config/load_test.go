@@ -393,12 +393,4 @@ func TestLoad(t *testing.T) {
 	if w := s.Services[0]; w.EnvFile != filepath.Join(dir, "e") || w.Command[0] != "./x" || w.Directory != dir {
 		t.Errorf("%+v", w)
 	}
-	missing := Missing(s)
-	if len(missing) != 2 || !strings.Contains(missing[0], filepath.Join(dir, "x")) {
-		t.Error(missing)
-	}
-	os.WriteFile(filepath.Join(dir, "e"), []byte("A=1\nwrong\n"), 0o644)
-	if missing = Missing(s); len(missing) != 2 || missing[1] != "web: environment file "+filepath.Join(dir, "e")+": line 2: not KEY=VALUE" {
-		t.Error(missing)
-	}
 }
