@@ -110,7 +110,7 @@ func TestTopSession(t *testing.T) {
 	m := startTmux(t, "PATH="+dir+":"+os.Getenv("PATH"), "TABLECLOTH_CONTROL="+path, "LC_ALL=C.UTF-8")
 	t.Cleanup(func() { endKeeper(t, pidfile) })
 
-	m.types("tablecloth run --detach --pidfile " + pidfile + " --name web --listen 127.0.0.1:0 -- " + app + " 2>" + filepath.Join(dir, "log") + "; echo started: $?")
+	m.types("tablecloth run --detach --pidfile " + pidfile + " --name web --ready notify --listen 127.0.0.1:0 -- " + app + " 2>" + filepath.Join(dir, "log") + "; echo started: $?")
 	m.sees("started: 0")
 	m.types("tablecloth top")
 	m.sees("tablecloth top  web  keeper", "serving, generation 1, 1 worker", "GENERATIONS", "EVENTS", "ready by notify", "u upgrade")
