@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tablecloth-go/tablecloth/internal/rawio"
 	"github.com/tablecloth-go/tablecloth/upgrader/control"
 )
 
@@ -53,9 +54,9 @@ type conn struct {
 	hushed   bool          // such a read fails before it gets there
 	spent    time.Duration // of the time for the first head, before it was adopted
 
-	head    head    // of the next request
-	scatter scatter // how the account wants it to be read
-	record  record  // of TLS
+	head   head // of the next request
+	raw    rawio.Conn
+	record record // of TLS
 
 	allowed time.Duration // when idling ends: net/http's limit for the head; 0: none
 	pinned  bool          // no drain of HTTP/1 connections waits for it; guarded by table.mu
@@ -281,7 +282,7 @@ func (c *conn) write(p []byte) (int, error) {
 		c.account.Write(p)
 		c.telling.Unlock()
 	}
-	n, err := c.sock.Write(p)
+	n, err := c.raw.Write(c.sock, p)
 	c.written.Add(int64(n))
 	return n, err
 }

@@ -24,7 +24,7 @@ func (c *conn) read(p []byte) (int, error) {
 	case ph == detached:
 		return 0, errDetached // again: sniffing for HTTP/2 drops the first one
 	case ph > idle:
-		return c.sock.Read(p) // by whomever, several at once perhaps: nothing may be counted
+		return c.raw.Read(c.sock, p) // by whomever, several at once perhaps: nothing may be counted
 	case c.over != nil:
 		return c.readUnder(p, ph)
 	case ph == active:
@@ -45,7 +45,7 @@ func (c *conn) readBody(p []byte) (int, error) {
 	if len(p) == 1 { // net/http listens for what comes behind the request
 		n, err = c.receive(p)
 	} else {
-		n, err = c.sock.Read(p)
+		n, err = c.raw.Read(c.sock, p)
 	}
 	c.goOut()
 	c.head.count(c, p[:n])
@@ -116,10 +116,10 @@ func (c *conn) readHead(p []byte) (int, error) {
 func (c *conn) receive(p []byte) (int, error) {
 	if c.account != nil && len(p) > 0 {
 		if first := c.account.First(); first != nil {
-			return c.scatter.read(c.sock, first, p)
+			return c.raw.ReadScattered(c.sock, first, p)
 		}
 	}
-	return c.sock.Read(p)
+	return c.raw.Read(c.sock, p)
 }
 
 // readUnder reads for what lies between net/http and the connection.
@@ -130,7 +130,7 @@ func (c *conn) readUnder(p []byte, ph phase) (int, error) {
 				return 0, err
 			}
 		}
-		n, err := c.sock.Read(p)
+		n, err := c.raw.Read(c.sock, p)
 		if n > 0 {
 			c.record.count(p[:n])
 			if ph == fresh {
