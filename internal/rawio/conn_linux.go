@@ -70,8 +70,9 @@ func (c *Conn) Read(s Socket, p []byte) (int, error) {
 	if !possible || len(p) == 0 || refused.Load() {
 		return s.Read(p)
 	}
+	trafficWatch.count()
 	if !trafficWatch.kept() {
-		trafficWatch.saw()
+		trafficWatch.tell()
 		return s.Read(p)
 	}
 	if !c.in.TryLock() { // whoever else reads, has this memory
@@ -159,8 +160,9 @@ func (c *Conn) Write(s Socket, p []byte) (int, error) {
 	if !possible || len(p) == 0 || refused.Load() {
 		return s.Write(p)
 	}
+	trafficWatch.count()
 	if !trafficWatch.kept() {
-		trafficWatch.saw()
+		trafficWatch.tell()
 		return s.Write(p)
 	}
 	if !c.out.TryLock() {

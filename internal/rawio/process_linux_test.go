@@ -130,29 +130,30 @@ func computes(watched bool) {
 func others(t *testing.T, role string) string {
 	t.Helper()
 	c := play(t, role, 2)
-	p := make([]byte, 1)
-	say := func(what string) string {
+	hears := func(n int) string {
 		t.Helper()
-		if _, err := io.WriteString(c[0], what); err != nil {
-			t.Fatal(err)
-		}
+		p := make([]byte, n)
 		if _, err := io.ReadFull(c[0], p); err != nil {
 			t.Fatal(err)
 		}
-		return string(p)
+		return string(p[n-1:])
 	}
-	for say("p") != "1" {
+	says := func(what string, times int) string {
+		t.Helper()
+		if _, err := io.WriteString(c[0], strings.Repeat(what, times)); err != nil {
+			t.Fatal(err)
+		}
+		return hears(times)
+	}
+	for says("p", enough) != "1" {
 	}
 	for range 20 { // the monitor sleeps in between
 		proctest.Pace(3 * time.Millisecond)
-		say("p")
+		says("p", rest)
 	}
-	say("h")
+	says("h", 1)
 	io.WriteString(c[1], "x")
-	if _, err := io.ReadFull(c[0], p); err != nil {
-		t.Fatal(err)
-	}
-	return string(p)
+	return hears(1)
 }
 
 // TestOthersAreServedBesideWhoComputes: the scheduler isn't told of a request, and

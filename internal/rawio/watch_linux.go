@@ -7,29 +7,31 @@ import (
 	"time"
 )
 
-// watch wakes the scheduler's monitor every period while there is traffic. Who finds
-// that it does may compute at once, without a word to the scheduler: either a timer
-// is still to expire, or its tick sees that it was used, and sets another.
+// watch wakes the scheduler's monitor every period while there is much traffic. Who
+// finds it on may compute at once, without a word to the scheduler: the monitor falls
+// asleep only when the whole program is idle, and then until the next timer expires.
 type watch struct {
-	on   atomic.Bool
-	used atomic.Bool // since the last tick
-
-	mu     sync.Mutex
-	timer  *time.Timer
-	unused int // ticks in a row
-
-	// While it is off: how many calls there were since begun.
+	on    atomic.Bool
+	calls atomic.Int64 // while it is off since begun, else since the last tick; not beyond enough
 	begun atomic.Int64 // nanoseconds behind epoch
-	calls atomic.Int64
+
+	mu    sync.Mutex
+	timer *time.Timer
+	few   int // ticks in a row with less than rest calls
 }
 
+// A tick costs a program that is idle otherwise up to 150 µs of processor time, and the
+// monitor, woken for a request, 30: so the watch is for 250 requests per second or more.
 const (
-	// period is that of the monitor: it lets a goroutine run for as long.
-	period = 10 * time.Millisecond
-	// enough calls in a period begin the watch: it costs less then than the monitor
-	// would. A request makes three.
-	enough = 16
-	// patience is how many ticks without a call end the watch.
+	// period is twice the monitor's own, which lets a goroutine run for 10 ms.
+	period = 20 * time.Millisecond
+	// window is how long there must be traffic for the watch to begin.
+	window = 5 * period
+	// enough calls in a window begin it: 500 requests per second, of two each.
+	enough = 100
+	// rest is what a period must have of them, and patience how many in a row may
+	// have less.
+	rest     = 10
 	patience = 3
 )
 
@@ -45,23 +47,25 @@ func newWatch() *watch {
 	return w
 }
 
-// kept reports whether the monitor wakes by itself.
-func (w *watch) kept() bool {
-	if !w.used.Load() { // else all processors would write to one place
-		w.used.Store(true) // before on is read: tick does both the other way round
+// count comes before kept, once for each read and write.
+func (w *watch) count() {
+	if w.calls.Load() < enough { // else all processors would write to one place
+		w.calls.Add(1)
 	}
-	return w.on.Load()
 }
 
-// saw counts a call that the scheduler is about to be told of. That is the word by
-// which the monitor learns of the timer, if there is one from now on.
-func (w *watch) saw() {
+// kept reports whether the monitor wakes by itself.
+func (w *watch) kept() bool { return w.on.Load() }
+
+// tell comes before a call that the scheduler is told of: by that word the monitor
+// learns of the timer, if there is one from now on.
+func (w *watch) tell() {
 	now := int64(time.Since(epoch))
-	if now-w.begun.Load() > int64(period) {
+	if now-w.begun.Load() > int64(window) {
 		w.begun.Store(now)
-		w.calls.Store(0)
+		w.calls.Store(1)
 	}
-	if w.calls.Add(1) >= enough {
+	if w.calls.Load() >= enough {
 		w.begin()
 	}
 }
@@ -72,8 +76,7 @@ func (w *watch) begin() {
 	if w.on.Load() {
 		return
 	}
-	w.calls.Store(0)
-	w.unused = 0
+	w.few = 0
 	w.timer.Reset(period)
 	w.on.Store(true)
 }
@@ -81,17 +84,14 @@ func (w *watch) begin() {
 func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.used.Swap(false) {
-		w.unused = 0
+	if w.calls.Swap(0) < rest {
+		w.few++
 	} else {
-		w.unused++
+		w.few = 0
 	}
-	if w.unused >= patience {
-		w.on.Store(false)
-		if !w.used.Load() {
-			return
-		}
-		w.on.Store(true) // somebody has just found it on
+	if w.few >= patience {
+		w.on.Store(false) // whoever found it on just now isn't idle
+		return
 	}
 	w.timer.Reset(period)
 }

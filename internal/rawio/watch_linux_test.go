@@ -4,26 +4,32 @@ import "testing"
 
 func TestTheWatchFollowsTraffic(t *testing.T) {
 	w := newWatch()
-	if w.kept() {
-		t.Fatal("on before there was any traffic")
+	call := func() {
+		w.count()
+		if !w.kept() {
+			w.tell()
+		}
 	}
-	traffic := func() {
-		t.Helper()
-		for n := 0; !w.kept(); n++ { // on a machine that stands still the period is over before there were enough
-			if n > 100_000 {
-				t.Fatal("traffic doesn't begin it")
-			}
-			w.saw()
+	calls := func(n int) {
+		for range n {
+			call()
 		}
 	}
 	for range 2 {
-		traffic()
+		for n := 0; !w.kept(); n++ { // where the machine stands still a window is over before there were enough
+			if n > 1000*enough {
+				t.Fatal("traffic doesn't begin it")
+			}
+			call()
+		}
 		for range 10 * patience {
+			calls(rest)
 			if w.tick(); !w.kept() {
 				t.Fatal("it ends in the midst of traffic")
 			}
 		}
-		for range patience + 1 { // the first one finds that it was used
+		for range 2 * patience {
+			calls(1)
 			w.tick()
 		}
 		if w.kept() {
@@ -34,11 +40,14 @@ func TestTheWatchFollowsTraffic(t *testing.T) {
 
 func TestLittleTrafficHasNoWatch(t *testing.T) {
 	w := newWatch()
-	for range 1000 {
-		w.begun.Store(-int64(2 * period)) // the last call was long ago
-		w.saw()
+	for range 10 * enough {
+		w.begun.Add(-int64(window)) // so much time has passed
+		for range enough / 2 {
+			w.count()
+			w.tell()
+		}
 		if w.kept() {
-			t.Fatal("a call now and then has begun it")
+			t.Fatal("half as many calls as are enough have begun it")
 		}
 	}
 }
