@@ -29,6 +29,7 @@ type settings struct {
 	seed           uint64
 	idle           int
 	together       bool
+	saturated      bool
 	out            string
 }
 
@@ -71,6 +72,7 @@ func actionCommands() []*cobra.Command {
 			cmd.Flags().IntVarP(&o.idle, "connections", "n", 2000, "idle connections")
 		case "steady":
 			cmd.Flags().BoolVar(&o.together, "together", false, "all systems at the same time, each under a load of its own: tells differences of one percent")
+			cmd.Flags().BoolVar(&o.saturated, "saturated", false, "with clients that don't pause")
 		}
 		cmds = append(cmds, cmd)
 	}
@@ -175,14 +177,21 @@ func (o settings) plan(kind string, round int) measure.Plan {
 		Events: o.events,
 		Warm:   700 * time.Millisecond,
 		Window: time.Duration(o.seconds * float64(time.Second)),
-		Groups: measure.Mix(),
 		Blind:  o.blind,
 		Seed:   o.seed + uint64(round),
 	}
-	if kind == "idle" {
-		p.Groups = measure.Mostly(o.idle)
-	}
+	p.Groups = o.groups(kind)
 	return p
+}
+
+func (o settings) groups(kind string) []strict.Group {
+	switch {
+	case kind == "idle":
+		return measure.Mostly(o.idle)
+	case o.saturated:
+		return measure.Restless()
+	}
+	return measure.Mix()
 }
 
 // results are those of this call.
@@ -198,7 +207,8 @@ func (o settings) results() *results {
 		Seed:     o.seed,
 		Blind:    o.blind,
 		Window:   time.Duration(o.seconds * float64(time.Second)),
-		Groups:   measure.Mix(),
+		Groups:   o.groups(""),
+		Together: o.together, Saturated: o.saturated,
 		Versions: map[string]string{},
 		LeftOut:  map[string]string{},
 	}}

@@ -29,7 +29,6 @@ func measureTogether(ctx context.Context, o settings, names []string) error {
 	}
 	defer os.RemoveAll(dir)
 	results := o.results()
-	results.Together = true
 	r := rand.New(rand.NewPCG(o.seed, 0))
 	for round := range o.rounds {
 		r.Shuffle(len(systems), func(i, j int) { systems[i], systems[j] = systems[j], systems[i] })
@@ -55,7 +54,7 @@ func (r *results) together(ctx context.Context, o settings, systems []*system.Sy
 	for i, s := range systems {
 		outs[i] = filepath.Join(dir, s.Name+".json")
 		cmd := exec.CommandContext(ctx, self, "steady", s.Name, "--rounds=1", "--window", fmt.Sprint(o.seconds),
-			"--blind", o.blind.String(), "--seed", strconv.FormatUint(o.seed+uint64(round), 10), "-o", outs[i])
+			"--blind", o.blind.String(), "--saturated="+strconv.FormatBool(o.saturated), "--seed", strconv.FormatUint(o.seed+uint64(round), 10), "-o", outs[i])
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it has started
 		cmd.Stderr = os.Stderr
 		if err = cmd.Start(); err != nil {

@@ -22,6 +22,8 @@ type Results struct {
 	Events   []Event           `json:"events"`
 	Steady   []Steady          `json:"steady,omitempty"`
 	Together bool              `json:"together,omitempty"` // all of a round at the same time
+
+	Saturated bool `json:"saturated,omitempty"` // by clients that don't pause
 }
 
 // Class of requests that fail for different reasons.

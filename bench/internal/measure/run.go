@@ -61,6 +61,14 @@ func Mostly(n int) []strict.Group {
 	}
 }
 
+// Restless clients ask again as soon as they are answered.
+func Restless() []strict.Group {
+	return []strict.Group{
+		{Kind: strict.Get, N: 24, Pause: 1},
+		{Kind: strict.Post, N: 8, Pause: 1},
+	}
+}
+
 // run is one system under load.
 type run struct {
 	Plan

@@ -236,22 +236,22 @@ func (a All) crashes(action string) string {
 
 func (a All) cpu(name string) sample {
 	var s sample
-	for _, st := range a.steady(name, false) {
+	for _, st := range a.steady(name, byTurns) {
 		s = append(s, perAnswer(st))
 	}
 	return s
 }
 
 // cpuRatio compares rounds, as the machine is the same within each.
-func (a All) cpuRatio(name, base string, together bool) sample {
+func (a All) cpuRatio(name, base string, m mode) sample {
 	var s sample
 	for _, r := range a.Runs {
 		one := All{Runs: []measure.Results{r}}
 		byRound := map[int]float64{}
-		for _, st := range one.steady(base, together) {
+		for _, st := range one.steady(base, m) {
 			byRound[st.Round] = perAnswer(st)
 		}
-		for _, st := range one.steady(name, together) {
+		for _, st := range one.steady(name, m) {
 			if b := byRound[st.Round]; b > 0 {
 				s = append(s, perAnswer(st)/b)
 			}
@@ -262,10 +262,10 @@ func (a All) cpuRatio(name, base string, together bool) sample {
 
 // cost is what can be told best of a system's CPU time.
 func (a All) cost(name string) sample {
-	if s := a.cpuRatio(name, "killed-0", true); len(s) > 0 {
+	if s := a.cpuRatio(name, "killed-0", together); len(s) > 0 {
 		return s
 	}
-	return a.cpuRatio(name, "killed-0", false)
+	return a.cpuRatio(name, "killed-0", byTurns)
 }
 
 // perAnswer is CPU time in microseconds.
@@ -276,7 +276,7 @@ func perAnswer(st measure.Steady) float64 {
 func (a All) steadyTable() string {
 	var rows [][]string
 	for _, name := range systemNames() {
-		st := a.steady(name, false)
+		st := a.steady(name, byTurns)
 		if len(st) == 0 {
 			continue
 		}
@@ -288,14 +288,14 @@ func (a All) steadyTable() string {
 				latency[i] = append(latency[i], float64(d)/float64(time.Millisecond))
 			}
 		}
-		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0", false).estimate(),
-			a.cpuRatio(name, "killed-0", true).estimate(), memory.String()}
+		row := []string{title(name), a.cpu(name).String(), a.cpuRatio(name, "killed-0", byTurns).estimate(),
+			a.cpuRatio(name, "killed-0", together).estimate(), a.cpuRatio(name, "killed-0", saturated).estimate(), memory.String()}
 		for _, s := range latency {
 			row = append(row, s.String())
 		}
 		rows = append(rows, row)
 	}
-	return table([]string{"system", "CPU per request, µs", "× net/http", "× together", "memory, MB", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"}, rows)
+	return table([]string{"system", "CPU per request, µs", "× net/http", "× together", "× saturated", "memory, MB", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"}, rows)
 }
 
 // betterThanOurs says for each measure who beats us at it.

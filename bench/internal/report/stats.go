@@ -134,12 +134,31 @@ func (a All) events(system, action string, blind bool) []measure.Event {
 	return found
 }
 
-// steady are a system's rounds by turns with the others, or together with them.
-func (a All) steady(system string, together bool) []measure.Steady {
+// mode of measuring what a request costs.
+type mode int
+
+const (
+	byTurns mode = iota
+	together
+	saturated // whether together or by turns
+)
+
+func modeOf(r *measure.Results) mode {
+	switch {
+	case r.Saturated:
+		return saturated
+	case r.Together:
+		return together
+	}
+	return byTurns
+}
+
+// steady are a system's rounds.
+func (a All) steady(system string, m mode) []measure.Steady {
 	var found []measure.Steady
 	for _, r := range a.Runs {
 		for _, s := range r.Steady {
-			if s.System == system && r.Together == together {
+			if s.System == system && modeOf(&r) == m {
 				found = append(found, s)
 			}
 		}

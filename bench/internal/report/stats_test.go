@@ -95,12 +95,16 @@ func TestCostsAreComparedWithinRounds(t *testing.T) {
 		{Steady: []measure.Steady{steady("kept", 0, 30), steady("killed-0", 0, 10), steady("killed-0", 1, 100), steady("kept", 1, 100)}},
 		{Steady: []measure.Steady{steady("killed-0", 0, 50), steady("kept", 0, 100)}},
 		{Together: true, Steady: []measure.Steady{steady("killed-0", 0, 10), steady("kept", 0, 70)}},
+		{Together: true, Saturated: true, Steady: []measure.Steady{steady("killed-0", 0, 10), steady("kept", 0, 90)}},
 	}}
-	if got := a.cpuRatio("kept", "killed-0", false); len(got) != 3 || got.String() != "2 (1–3)" {
+	if got := a.cpuRatio("kept", "killed-0", byTurns); len(got) != 3 || got.String() != "2 (1–3)" {
 		t.Errorf("by turns: %v", []float64(got))
 	}
-	if got := a.cpuRatio("kept", "killed-0", true); len(got) != 1 || got.String() != "7" {
+	if got := a.cpuRatio("kept", "killed-0", together); len(got) != 1 || got.String() != "7" {
 		t.Errorf("together: %v", []float64(got))
+	}
+	if got := a.cpuRatio("kept", "killed-0", saturated); len(got) != 1 || got.String() != "9" {
+		t.Errorf("saturated: %v", []float64(got))
 	}
 	if got := a.cost("kept"); len(got) != 1 || got[0] != 7 {
 		t.Errorf("what was measured together is to be told: %v", []float64(got))
