@@ -199,18 +199,18 @@ type results struct{ measure.Results }
 
 func (o settings) results() *results {
 	return &results{measure.Results{
-		Command:  "bench " + strings.Join(os.Args[1:], " "),
-		Commit:   commit(),
-		Date:     time.Now().UTC().Truncate(time.Second),
-		Machine:  machine(),
-		Load:     loadAverages(),
-		Seed:     o.seed,
-		Blind:    o.blind,
-		Window:   time.Duration(o.seconds * float64(time.Second)),
-		Groups:   o.groups(""),
-		Together: o.together, Saturated: o.saturated,
-		Versions: map[string]string{},
-		LeftOut:  map[string]string{},
+		Command:   "bench " + strings.Join(os.Args[1:], " "),
+		Commit:    commit(),
+		Date:      time.Now().UTC().Truncate(time.Second),
+		Machine:   machine(),
+		Load:      loadAverages(),
+		Seed:      o.seed,
+		Blind:     o.blind,
+		Window:    time.Duration(o.seconds * float64(time.Second)),
+		Groups:    o.groups(""),
+		Saturated: o.saturated,
+		Versions:  map[string]string{},
+		LeftOut:   map[string]string{},
 	}}
 }
 

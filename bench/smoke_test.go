@@ -73,7 +73,7 @@ func TestTableclothAgainstTableflip(t *testing.T) {
 
 func TestAllTogether(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "results.json")
-	if err := measureTogether(t.Context(), settings{rounds: 2, seconds: 0.5, seed: 1, out: out}, []string{"killed-0", "kept"}); err != nil {
+	if err := measureTogether(t.Context(), settings{rounds: 2, seconds: 0.5, seed: 1, saturated: true, out: out}, []string{"killed-0", "kept"}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(out)
@@ -84,7 +84,7 @@ func TestAllTogether(t *testing.T) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		t.Fatal(err)
 	}
-	if !r.Together || len(r.Steady) != 4 {
+	if !r.Together || !r.Saturated || len(r.Steady) != 4 {
 		t.Fatalf("%+v", r)
 	}
 	for i, st := range r.Steady {

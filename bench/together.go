@@ -29,6 +29,7 @@ func measureTogether(ctx context.Context, o settings, names []string) error {
 	}
 	defer os.RemoveAll(dir)
 	results := o.results()
+	results.Together = true
 	r := rand.New(rand.NewPCG(o.seed, 0))
 	for round := range o.rounds {
 		r.Shuffle(len(systems), func(i, j int) { systems[i], systems[j] = systems[j], systems[i] })

@@ -8,22 +8,21 @@ import (
 
 // Results of one call of the program.
 type Results struct {
-	Command  string            `json:"command"`
-	Commit   string            `json:"commit,omitempty"`
-	Date     time.Time         `json:"date"`
-	Machine  string            `json:"machine"`
-	Load     []float64         `json:"load"` // averages over 1, 5 and 15 minutes at the start
-	Seed     uint64            `json:"seed"`
-	Blind    time.Duration     `json:"blind_ns"`
-	Window   time.Duration     `json:"window_ns"`
-	Groups   []strict.Group    `json:"groups"`
-	Versions map[string]string `json:"versions"`           // by system
-	LeftOut  map[string]string `json:"left_out,omitempty"` // by system, why
-	Events   []Event           `json:"events"`
-	Steady   []Steady          `json:"steady,omitempty"`
-	Together bool              `json:"together,omitempty"` // all of a round at the same time
-
-	Saturated bool `json:"saturated,omitempty"` // by clients that don't pause
+	Command   string            `json:"command"`
+	Commit    string            `json:"commit,omitempty"`
+	Date      time.Time         `json:"date"`
+	Machine   string            `json:"machine"`
+	Load      []float64         `json:"load"` // averages over 1, 5 and 15 minutes at the start
+	Seed      uint64            `json:"seed"`
+	Blind     time.Duration     `json:"blind_ns"`
+	Window    time.Duration     `json:"window_ns"`
+	Groups    []strict.Group    `json:"groups"`
+	Versions  map[string]string `json:"versions"`           // by system
+	LeftOut   map[string]string `json:"left_out,omitempty"` // by system, why
+	Events    []Event           `json:"events"`
+	Steady    []Steady          `json:"steady,omitempty"`
+	Together  bool              `json:"together,omitempty"`  // all of a round at the same time
+	Saturated bool              `json:"saturated,omitempty"` // by clients that don't pause
 }
 
 // Class of requests that fail for different reasons.
